@@ -1,0 +1,374 @@
+"""Audio file in, waveform out: mono float32 at 16 kHz, in blocks, never the whole file at once.
+
+    file -> pieces at the file's own rate -> pieces at 16 kHz -> blocks
+
+libsndfile (through soundfile) reads wav, flac, mp3, ogg, opus and more. The `ffmpeg` program, when
+installed, reads the rest: m4a, mp4, mkv, wma, and MP3 files that do not state their length.
+Samples beyond [-1, 1], which float files may hold, are kept as they are. Messages do not name the
+file: the command line puts the name in front.
+"""
+
+import io
+import math
+import os
+import re
+import shutil
+import stat
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from hyperasr.errors import AudioError
+
+SAMPLE_RATE = 16_000  # Hz, of everything that leaves this file
+RATES = range(1_000, 400_001)  # Hz, of what comes in: anything else is a damaged header
+PIECE = 2**16  # numbers decoded at a time
+SLACK = 0.2  # seconds that a header may promise too much: encoders round up
+FOREVER = 1e7  # seconds, four months: libsndfile gives more where it does not know the length
+
+Waveform = npt.NDArray[np.float32]
+Kernels = list[tuple[int, Waveform]]
+
+
+def read(source: Path | str) -> Waveform:
+    """Read a whole file as (N,) mono samples at 16 kHz, full scale [-1, 1].
+
+    Raises AudioError, one line, when any part of the file cannot be read.
+    """
+    return np.concatenate(list(blocks(source)))
+
+
+def blocks(source: Path | str, seconds: float = 30.0) -> Iterator[Waveform]:
+    """Yield what `read` returns in (seconds * 16000,) blocks; the last one may be shorter.
+
+    Memory does not depend on the length of the file. Raises AudioError while iterating: that a
+    file is cut off shows where it ends.
+    """
+    size = round(seconds * SAMPLE_RATE)
+    if size < 1:
+        raise ValueError(f"a block holds at least one sample, not {seconds} s")
+    yield from _cut(_pieces(_regular_file(source)), size)
+
+
+def duration(source: Path | str) -> float | None:
+    """Return the seconds that the header states, or None where it states none.
+
+    Raises AudioError when there is no such file, or nothing in it.
+    """
+    path = _regular_file(source)
+    with _libsndfile(path) as sound:
+        if sound is None:
+            return _ffprobe_duration(path)
+        seconds = sound.frames / sound.samplerate
+        return seconds if seconds < FOREVER else None
+
+
+def _regular_file(source: Path | str) -> Path:
+    """Return the absolute path of a file that can be opened; absolute, it never looks an option."""
+    path = Path(source).absolute()
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioError("a folder, not an audio file")
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioError("a pipe or device: save the sound to a file first")
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise AudioError("no such file") from None
+    except PermissionError:
+        raise AudioError("no permission to read it") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise AudioError(f"cannot be opened: {getattr(error, 'strerror', error)}") from None
+    if status.st_size == 0:
+        raise AudioError("an empty file (0 bytes): copy or record it again")
+    return path
+
+
+def _pieces(path: Path) -> Iterator[Waveform]:
+    """Decode a file to mono at 16 kHz, in pieces of any size."""
+    with _libsndfile(path) as sound:
+        if sound is None:
+            yield from _checked(_ffmpeg(path), SAMPLE_RATE)
+        elif sound.samplerate == SAMPLE_RATE:
+            yield from _checked(_decode(sound), SAMPLE_RATE)
+        elif sound.samplerate in RATES:
+            yield from resample(_checked(_decode(sound), sound.samplerate), sound.samplerate)
+        else:
+            raise AudioError(
+                f"a sample rate of {sound.samplerate} Hz: the file is damaged, copy it again"
+            )
+
+
+def _checked(pieces: Iterable[Waveform], rate: int) -> Iterator[Waveform]:
+    """Pass the pieces on, unless there are none or a sample is not a number."""
+    count = 0
+    for piece in pieces:
+        finite = np.isfinite(piece)
+        if not finite.all():
+            at = (count + int(np.argmin(finite))) / rate
+            raise AudioError(f"NaN or infinite samples at {at:.1f} s: export the recording again")
+        count += len(piece)
+        yield piece
+    if count == 0:
+        raise AudioError("no samples in it: record or export it again")
+
+
+def _cut(pieces: Iterable[Waveform], size: int) -> Iterator[Waveform]:
+    """Join pieces of any size into blocks of `size` samples."""
+    held: list[Waveform] = []
+    room = size
+    for piece in pieces:
+        while len(piece) >= room:
+            yield np.concatenate([*held, piece[:room]])
+            held, piece, room = [], piece[room:], size
+        held.append(piece)
+        room -= len(piece)
+    if room < size:
+        yield np.concatenate(held)
+
+
+# libsndfile
+
+
+@contextmanager
+def _libsndfile(path: Path) -> Iterator[Any]:
+    """Open a file as a soundfile.SoundFile, or give None where ffmpeg has to read it."""
+    name = str(path) if os.name == "nt" else os.fsencode(path)  # soundfile takes str to be UTF-8
+    with ExitStack() as stack:
+        try:
+            sound = stack.enter_context(soundfile.SoundFile(name))
+            if sound.frames == 0 and (at := _unwritten_size(path)) is not None:
+                mended = stack.enter_context(_MendedWav(path, at))
+                sound = stack.enter_context(soundfile.SoundFile(mended))
+        except (soundfile.LibsndfileError, TypeError):  # TypeError: what is the rate of a .raw?
+            sound = None
+        if sound is not None and sound.format == "MP3" and not _mp3_states_length(path):
+            sound = None
+        if sound is not None:
+            # Otherwise soundfile seeks after every read, which FLAC of unknown length cannot do.
+            sound.seekable = lambda: False
+        yield sound
+
+
+def _decode(sound: Any) -> Iterator[Waveform]:
+    """Read mono pieces at the file's rate, and make sure that all of them came."""
+    rate, promised, count = sound.samplerate, _promised_frames(sound), 0
+    share = np.full(sound.channels, 1 / sound.channels, np.float32)
+    total = "" if promised is None else f" of {promised / rate:.1f} s"
+    while True:
+        try:
+            frames = sound.read(max(1, PIECE // sound.channels), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            place = f"{count / rate:.1f} s{total}"
+            raise AudioError(f"damaged or cut off after {place}: copy the file again") from None
+        if not len(frames):
+            break
+        count += len(frames)
+        with np.errstate(over="ignore", invalid="ignore"):  # _checked finds what overflowed
+            mono = frames @ share
+        yield mono
+    if promised is not None and count < promised - SLACK * rate:
+        raise AudioError(f"cut off after {count / rate:.1f} s{total}: copy the file again")
+
+
+# How libsndfile's log says that a header promises more than the file holds.
+_SHORTFALLS = (
+    re.compile(r"(?:data|SSND|Data Size|riff)\s*: (?P<claimed>\d+) \(should be (?P<found>\d+)\)"),
+    re.compile(r"count (?P<found>\d+) does not match value from 'ds64' chunk of (?P<claimed>\d+)"),
+)
+
+
+def _promised_frames(sound: Any) -> int | None:
+    """Return how many frames the header promises (libsndfile's own number is what it found)."""
+    for pattern in _SHORTFALLS:
+        if match := pattern.search(sound.extra_info):
+            claimed, found = int(match["claimed"]), int(match["found"])
+            # Writers to a pipe cannot know the size and claim 2 or 4 GiB, give or take headers.
+            if min(claimed % 2**31, -claimed % 2**31) <= 2**12 < claimed:
+                return None
+            return int(sound.frames * claimed / max(found, 1))
+    return int(sound.frames) if sound.frames / sound.samplerate < FOREVER else None
+
+
+def _unwritten_size(path: Path) -> int | None:
+    """Return where a WAV header says 0 bytes of data because its writer never came back to it."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(b"data\0\0\0\0") + 4
+    if head[:4] != b"RIFF" or at < 4:
+        return None
+    closed = head[4:8] == struct.pack("<I", (path.stat().st_size - 8) % 2**32)
+    really_empty = closed and head[at + 4 : at + 8].strip().isalnum()  # the next chunk's name
+    return None if really_empty else at
+
+
+class _MendedWav(io.FileIO):
+    """A WAV file that reads as if its data size, the 4 bytes at `at`, said: to the end."""
+
+    def __init__(self, path: Path, at: int):
+        super().__init__(path)
+        self.at = at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer from the file, mended where it overlaps the size."""
+        start, count, view = self.tell(), super().readinto(buffer) or 0, memoryview(buffer)
+        for i in range(max(self.at, start), min(self.at + 4, start + count)):
+            view[i - start : i - start + 1] = b"\xff"
+        return count
+
+
+def _mp3_states_length(path: Path) -> bool:
+    """Whether an MP3 has a Xing or Info tag that covers all of it.
+
+    Without one, libsndfile guesses the length from the first frames and silently stops there.
+    """
+    with path.open("rb") as file:
+        head = file.read(10)
+        start = 0
+        if head.startswith(b"ID3"):  # followed by its size, 7 bits to a byte
+            start = 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
+        file.seek(start)
+        frame = file.read(4096)
+        tag = max(frame.find(b"Xing"), frame.find(b"Info"))
+        if tag < 0 or tag + 16 > len(frame):
+            return False
+        flags, _, size = struct.unpack(">III", frame[tag + 4 : tag + 16])
+        if flags & 3 != 3:  # 1: frames are stated, 2: bytes are stated
+            return bool(flags & 1)
+        file.seek(start + size)
+        return file.read(2**14).count(frame[:2]) < 5  # more frames follow where files were joined
+
+
+# ffmpeg
+
+
+def _ffmpeg(path: Path) -> Iterator[Waveform]:
+    """Let ffmpeg decode the first audio track to mono pieces at 16 kHz."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise AudioError("libsndfile cannot read it: install ffmpeg to read this kind of file")
+    command = [program, "-nostdin", "-v", "error", *_ffmpeg_input(path), "-map", "0:a:0"]
+    # Left to itself ffmpeg makes the mean of two channels 3 dB too loud: rematrix_maxval.
+    command += ["-rematrix_maxval", "1", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
+    count = 0
+    with tempfile.TemporaryFile() as log:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
+            try:
+                while data := cast(IO[bytes], process.stdout).read(4 * PIECE):
+                    piece = np.frombuffer(data, "<f4", count=len(data) // 4)
+                    count += len(piece)
+                    yield piece.astype(np.float32, copy=False)
+                process.wait()
+            finally:
+                process.kill()  # for a reader who leaves early: otherwise it has ended
+        log.seek(0)
+        said = log.read().replace(os.fsencode(f"file:{path}: "), b"").decode(errors="replace")
+    if problem := _ffmpeg_problem(process.returncode, said, f"{count / SAMPLE_RATE:.1f} s"):
+        raise AudioError(problem)
+
+
+def _ffmpeg_input(path: Path) -> list[str]:
+    """Name the input so that nothing in its name or contents makes ffmpeg open an address."""
+    return ["-protocol_whitelist", "file", "-i", f"file:{path}"]
+
+
+def _ffmpeg_problem(code: int, said: str, place: str) -> str | None:
+    """Say what went wrong, from ffmpeg's exit code and errors.
+
+    Damaged packets on the way are no failure: ffmpeg goes on after them.
+    """
+    if "partial file" in said or "ended prematurely" in said:  # with exit code 0
+        return f"cut off after {place}: copy the file again"
+    if code < 0:
+        return f"ffmpeg was stopped by signal {-code} after {place}: try again"
+    if "matches no streams" in said:
+        return "no audio track in it"
+    if code > 0:
+        reason = (said.strip().splitlines() or [f"exit code {code}"])[-1]
+        return f"not audio that libsndfile or ffmpeg can read: {reason}"
+    return None
+
+
+def _ffprobe_duration(path: Path) -> float | None:
+    """Ask ffprobe, which comes with ffmpeg, for the seconds; its guesses do not count."""
+    program = shutil.which("ffprobe")
+    if program is None:
+        return None
+    command = [program, "-v", "warning", *_ffmpeg_input(path), "-select_streams", "a:0"]
+    command += ["-show_entries", "stream=duration:format=duration", "-of", "default=nk=1:nw=1"]
+    answer = subprocess.run(command, capture_output=True, check=False)
+    if b"Estimating duration" in answer.stderr:
+        return None
+    numbers = re.findall(rb"^\d+\.\d+", answer.stdout, re.MULTILINE)  # the track's comes first
+    return float(numbers[0]) if numbers else None
+
+
+# Resampling
+
+GROUP = 64  # output samples that one matrix product computes
+ZERO_CROSSINGS, ROLLOFF = 6, 0.99  # the windowed sinc of torchaudio.functional.resample
+
+
+def resample(pieces: Iterable[Waveform], rate: int) -> Iterator[Waveform]:
+    """Resample a stream from `rate` to 16 kHz; how it is cut into pieces makes no difference.
+
+    An output sample needs `margin` input samples on either side. They wait in `held` for the next
+    piece, and are zeros before the start and after the end.
+    """
+    step_in, step_out, margin, kernels = _kernels(rate)
+    held = np.zeros(margin, np.float32)
+    came = sent = 0
+    for piece in pieces:
+        came += len(piece)
+        held = np.concatenate([held, piece])
+        steps = (len(held) - 2 * margin) // step_in
+        if steps > 0:
+            yield _convolve(held, steps, step_in, kernels)
+            held = held[steps * step_in :]
+            sent += steps * step_out
+    left = math.ceil(came * SAMPLE_RATE / rate) - sent
+    if left > 0:
+        steps = math.ceil(left / step_out)
+        held = np.pad(held, (0, steps * step_in + 2 * margin))
+        yield _convolve(held, steps, step_in, kernels)[:left]
+
+
+def _convolve(held: Waveform, steps: int, step_in: int, kernels: Kernels) -> Waveform:
+    """Compute what `steps` times `step_in` samples become: a matrix product for each kernel."""
+    parts = []
+    for first, kernel in kernels:
+        windows = np.lib.stride_tricks.sliding_window_view(held[first:], len(kernel))
+        parts.append(np.ascontiguousarray(windows[::step_in][:steps]) @ kernel)
+    return np.concatenate(parts, axis=1).reshape(-1)
+
+
+@lru_cache(maxsize=4)
+def _kernels(rate: int) -> tuple[int, int, int, Kernels]:
+    """Return (samples in, samples out, margin, kernels) of the step after which all repeats.
+
+    A kernel is (first, (taps, outputs)): so many inputs from `first` on make so many outputs. All
+    of them make one step, at most 16000 samples: 44099 Hz takes 8 MB of kernels, 44100 Hz 0.1 MB.
+    """
+    common = math.gcd(rate, SAMPLE_RATE)
+    repeats = max(1, GROUP * common // SAMPLE_RATE)  # 48 kHz: every third sample, a small product
+    step_in, step_out = repeats * rate // common, repeats * SAMPLE_RATE // common
+    cutoff = ROLLOFF * min(1.0, SAMPLE_RATE / rate)
+    margin = math.ceil(ZERO_CROSSINGS / cutoff) + 1
+    kernels = []
+    for out in range(0, step_out, GROUP):
+        centres = np.arange(out, min(out + GROUP, step_out)) * rate / SAMPLE_RATE
+        first, last = int(centres[0]), int(centres[-1])
+        taps = np.arange(first - margin, last + margin + 1)
+        t = np.clip((taps[:, None] - centres) * cutoff, -ZERO_CROSSINGS, ZERO_CROSSINGS)
+        kernel = np.sinc(t) * np.cos(t * np.pi / (2 * ZERO_CROSSINGS)) ** 2 * cutoff
+        kernels.append((first, kernel.astype(np.float32)))
+    return step_in, step_out, margin, kernels

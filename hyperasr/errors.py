@@ -1,0 +1,35 @@
+"""Everything hyperasr raises on purpose.
+
+HyperAsrError          a person can act on the message; the command line prints it and stops
+├── AudioError         a file is missing, unreadable, empty or not audio
+├── CheckpointError    a checkpoint folder is incomplete or does not fit the model
+├── ManifestError      a list of recordings or transcripts cannot be used
+├── ConfigError        settings that contradict each other
+└── OutputError        a result could not be written
+
+Anything else that escapes is a bug and keeps its traceback.
+"""
+
+
+class HyperAsrError(Exception):
+    """Base class: `except HyperAsrError` catches what a user can fix."""
+
+
+class AudioError(HyperAsrError):
+    """An audio file could not be turned into a waveform."""
+
+
+class CheckpointError(HyperAsrError):
+    """A checkpoint could not be read or does not match the model."""
+
+
+class ManifestError(HyperAsrError):
+    """A manifest is missing, malformed or names recordings that cannot be used."""
+
+
+class ConfigError(HyperAsrError):
+    """Two settings contradict each other."""
+
+
+class OutputError(HyperAsrError):
+    """A result could not be written."""

@@ -1,0 +1,58 @@
+"""NeMo manifests: one JSON object a line, one recording each. No torch here."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperasr.errors import ManifestError
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One line of a manifest; times are seconds."""
+
+    audio: Path
+    duration: float
+    text: str
+    speaker: str = ""
+    source: str = ""
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """The utterances of a NeMo manifest, in order; audio paths are relative to the manifest.
+
+    Needs `audio_filepath` and `duration`; reads `text`, `speaker` and `source` where present.
+    Raises ManifestError naming the line that cannot be used.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: cannot read this manifest: {error}") from error
+    found = [
+        _parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
+    if not found:
+        raise ManifestError(f"{path}: this manifest names no recordings")
+    return found
+
+
+def _parse(line: str, manifest: Path, number: int) -> Utterance:
+    where = f"{manifest}, line {number}"
+    try:
+        entry: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{where}: not a JSON object: {error.msg}") from error
+    if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
+        raise ManifestError(f'{where}: "audio_filepath" is missing')
+    duration = entry.get("duration")
+    if not isinstance(duration, int | float) or not math.isfinite(duration) or duration <= 0:
+        raise ManifestError(f'{where}: "duration" must be a positive number of seconds')
+    return Utterance(
+        audio=manifest.parent / entry["audio_filepath"],
+        duration=float(duration),
+        text=str(entry.get("text", "")),
+        speaker=str(entry.get("speaker", "")),
+        source=str(entry.get("source", "")),
+    )

@@ -1,0 +1,1 @@
+"""References + hypotheses -> word errors."""

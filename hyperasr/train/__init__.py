@@ -1,0 +1,1 @@
+"""Training: config.py (settings), data.py (batches), augment.py, loop.py (the steps)."""

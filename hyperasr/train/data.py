@@ -1,0 +1,226 @@
+"""Manifests -> waveforms in memory -> batches of a bounded number of shapes.
+
+Compressed audio is decoded once, into 16-bit samples in RAM or in a file that is mapped into
+memory; after that a batch costs a copy. The order of the batches follows from the seed and the
+epoch alone, so a resumed run sees what an uninterrupted one would have seen.
+"""
+
+import hashlib
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperasr import audio
+from hyperasr.errors import AudioError, ManifestError
+from hyperasr.manifest import Utterance
+from hyperasr.tokens import Tokens
+from hyperasr.train.augment import change_speed
+from hyperasr.train.config import TrainConfig
+from hyperasr.train.parallel import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Utterances and their samples, all in one 16-bit array."""
+
+    utterances: tuple[Utterance, ...]
+    samples: np.ndarray
+    offsets: tuple[int, ...]
+    """Where each utterance starts, and the end of the last one."""
+
+    def waveform(self, index: int) -> Tensor:
+        """One utterance, (N,) float32 in [-1, 1]."""
+        samples = self.samples[self.offsets[index] : self.offsets[index + 1]]
+        return torch.from_numpy(samples.astype(np.float32) / 32768.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """An utterance and how fast it is played."""
+
+    index: int
+    speed: float
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded waveforms and their target ids."""
+
+    waveforms: Tensor  # (B, N)
+    lengths: Tensor  # (B,) samples
+    targets: Tensor  # (sum of target_lengths,)
+    target_lengths: Tensor  # (B,)
+    weight: float
+    """What a summed loss is multiplied by to be per character of the whole batch."""
+
+
+def load_corpus(
+    utterances: list[Utterance], cache: Path | None, warn: Callable[[str], None]
+) -> Corpus:
+    """Decode every recording once, into RAM or into a file in the folder `cache`.
+
+    A recording that cannot be read is reported through `warn` and left out. Raises
+    ManifestError when none is left.
+    """
+    if cache is not None:
+        found = _open_cache(utterances, cache)
+        if found is not None:
+            return found
+    pieces: list[np.ndarray] = []
+    kept: list[Utterance] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # libsndfile works outside the GIL
+        for utterance, samples in zip(utterances, pool.map(_decode, utterances), strict=True):
+            if isinstance(samples, AudioError):
+                warn(f"{utterance.audio}: {samples}; left out of training")
+                continue
+            pieces.append(samples)
+            kept.append(utterance)
+    if not kept:
+        raise ManifestError("none of the recordings in the manifests can be read")
+    offsets = (0, *np.cumsum([len(piece) for piece in pieces]).tolist())
+    corpus = Corpus(tuple(kept), np.concatenate(pieces), offsets)
+    if cache is None:
+        return corpus
+    _write_cache(utterances, corpus, cache)
+    return _open_cache(utterances, cache) or corpus
+
+
+def _decode(utterance: Utterance) -> np.ndarray | AudioError:
+    try:
+        samples = audio.read(utterance.audio)
+    except AudioError as error:
+        return error
+    return (samples.clip(-1, 1) * 32767).round().astype(np.int16)
+
+
+def _cache_file(utterances: list[Utterance], cache: Path) -> Path:
+    names = "\n".join(f"{u.audio.resolve()} {u.duration}" for u in utterances)
+    return cache / f"waveforms-{hashlib.sha256(names.encode()).hexdigest()[:16]}.s16"
+
+
+def _open_cache(utterances: list[Utterance], cache: Path) -> Corpus | None:
+    path = _cache_file(utterances, cache)
+    index = path.with_suffix(".json")
+    if not (path.exists() and index.exists()):
+        return None
+    lengths = json.loads(index.read_text(encoding="utf-8"))  # -1: could not be read
+    kept = tuple(u for u, n in zip(utterances, lengths, strict=True) if n >= 0)
+    offsets = (0, *np.cumsum([n for n in lengths if n >= 0]).tolist())
+    return Corpus(kept, np.memmap(path, dtype=np.int16, mode="r"), offsets)
+
+
+def _write_cache(utterances: list[Utterance], corpus: Corpus, cache: Path) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    path = _cache_file(utterances, cache)
+    partial = path.with_suffix(".partial")
+    corpus.samples.tofile(partial)
+    partial.replace(path)
+    sizes = dict(zip(map(id, corpus.utterances), np.diff(corpus.offsets).tolist(), strict=True))
+    index = json.dumps([sizes.get(id(utterance), -1) for utterance in utterances])
+    partial.write_text(index, encoding="utf-8")
+    partial.replace(path.with_suffix(".json"))
+
+
+def plan_epoch(
+    corpus: Corpus, chosen: list[int], config: TrainConfig, epoch: int, speeds: tuple[float, ...]
+) -> list[list[Pick]]:
+    """One pass over the `chosen` utterances: batches of like lengths, in random order.
+
+    Every batch but the last of the longest has as many utterances as its padded length allows;
+    what is left over moves up to the next length, so there are few shapes in all.
+    """
+    rng = np.random.default_rng([config.seed, epoch])
+    factors = rng.choice(speeds, size=len(chosen))
+    picks = [
+        Pick(i, float(speed), corpus.utterances[i].duration / float(speed))
+        for i, speed in zip(chosen, factors, strict=True)
+    ]
+    rng.shuffle(picks)  # type: ignore[arg-type]
+    by_length: dict[float, list[Pick]] = {}
+    for pick in picks:
+        by_length.setdefault(padded_length(pick.duration, config.length_step), []).append(pick)
+    batches: list[list[Pick]] = []
+    left: list[Pick] = []
+    for padded, members in sorted(by_length.items()):
+        left += members
+        room = max(1, int(config.batch_seconds / padded))
+        whole = len(left) // room * room
+        batches += [left[start : start + room] for start in range(0, whole, room)]
+        left = left[whole:]
+    if left:
+        batches.append(left)
+    order = rng.permutation(len(batches))
+    return [batches[i] for i in order]
+
+
+def padded_length(duration: float, step: float) -> float:
+    """`duration` rounded up to a multiple of `step`, seconds."""
+    return max(1, int(np.ceil(duration / step - 1e-6))) * step
+
+
+def make_batch(
+    corpus: Corpus, picks: list[Pick], tokens: Tokens, step: float, workers: Workers | None = None
+) -> Batch:
+    """Cut out a worker's share of `picks`, change speeds, pad to a multiple of `step` seconds."""
+    workers = workers or Workers()
+    ids = [tokens.encode(corpus.utterances[pick.index].text) for pick in picks]
+    characters = max(1, sum(map(len, ids)))
+    mine = range(workers.rank, len(picks), workers.count)
+    weight = 1 / characters if mine else 0.0  # a worker without work joins in with no weight
+    mine = mine or range(1)
+    waveforms = [change_speed(corpus.waveform(picks[i].index), picks[i].speed) for i in mine]
+    longest = max(len(waveform) for waveform in waveforms) / audio.SAMPLE_RATE
+    padded = torch.zeros(len(mine), round(padded_length(longest, step) * audio.SAMPLE_RATE))
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = waveform
+    return Batch(
+        waveforms=padded,
+        lengths=torch.tensor([len(waveform) for waveform in waveforms]),
+        targets=torch.tensor([token for i in mine for token in ids[i]]),
+        target_lengths=torch.tensor([len(ids[i]) for i in mine]),
+        weight=weight,
+    )
+
+
+def prefetch(batches: Iterator[Batch], ahead: int = 4) -> Iterator[Batch]:
+    """The same batches, made in a thread while the ones before are trained on."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def offer(item: Batch | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                offer(batch)
+                if stop.is_set():
+                    return
+            offer(None)
+        except BaseException as error:  # raised again in the thread that trains
+            offer(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,166 @@
+"""Transcript -> text. One pure function per format, one table that names them all.
+
+A writer never opens a file: `save` does that, once, for every format. What is on screen at which
+time is decided in `subtitles.py`.
+
+Reading order: the formats, the table, the clock, `save`.
+"""
+
+import errno
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+from hyperasr.errors import OutputError
+from hyperasr.subtitles import cues, milliseconds
+from hyperasr.transcript import Segment, Transcript
+
+SCHEMA_VERSION = 1  # of the JSON; raised when a field changes its meaning or goes away
+LANGUAGE = "en"  # the only one the models speak
+
+LINE_WIDTH = (
+    42  # characters; this and the two below are the limits of Netflix's English style guide
+)
+CUE_LINES = 2
+CUE_SECONDS = 7.0
+
+
+def to_txt(transcript: Transcript) -> str:
+    """One line per segment that has words, words only."""
+    lines = (" ".join(segment.text.split()) for segment in transcript.segments)
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def to_json(transcript: Transcript) -> str:
+    """JSON in whisper's shape, with confidences, the model and the audio beside it.
+
+    Times are seconds to the millisecond; a confidence is 0 to 1, and null for a segment without
+    words. Shape: `WriteJSON` and `transcribe` of https://github.com/openai/whisper.
+
+    Raises ValueError for NaN or infinity, which JSON does not have.
+    """
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "text": transcript.text,
+        "language": LANGUAGE,
+        "segments": [
+            {
+                "id": number,
+                "start": round(segment.start, 3),
+                "end": round(segment.end, 3),
+                "text": segment.text,
+                "confidence": confidence(segment),
+                "words": [
+                    {
+                        "word": word.text,
+                        "start": round(word.start, 3),
+                        "end": round(word.end, 3),
+                        "probability": round(word.confidence, 4),
+                    }
+                    for word in segment.words
+                ],
+            }
+            for number, segment in enumerate(transcript.segments)
+        ],
+        "model": {"name": transcript.model},
+        "audio": {"path": transcript.source, "duration": round(transcript.duration, 3)},
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def confidence(segment: Segment) -> float | None:
+    """Mean confidence of the words, 0 to 1; None where there are none to be sure of."""
+    return round(fmean(word.confidence for word in segment.words), 4) if segment.words else None
+
+
+def to_srt(transcript: Transcript) -> str:
+    """SubRip: numbered cues, comma before the milliseconds.
+
+    SubRip has no standard and no escapes, so an arrow `-->` inside a text is shortened to `->`.
+    Format: https://www.matroska.org/technical/subtitles.html#srt-subtitles
+    """
+    return "\n".join(cue_blocks(transcript, ",", lambda line: re.sub("-{2,}>", "->", line)))
+
+
+def to_vtt(transcript: Transcript) -> str:
+    """WebVTT: a header, numbered cues, full stop before the milliseconds; `&`, `<`, `>` escaped.
+
+    Format: https://www.w3.org/TR/webvtt1/
+    """
+    return "\n".join(["WEBVTT\n", *cue_blocks(transcript, ".", escape_vtt)])
+
+
+def escape_vtt(line: str) -> str:
+    """'a --> <b>' -> 'a --&gt; &lt;b&gt;'."""
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def cue_blocks(transcript: Transcript, mark: str, escape: Callable[[str], str]) -> list[str]:
+    """Cues as SubRip and WebVTT both spell them: number from 1, times, lines."""
+    blocks = []
+    for number, cue in enumerate(cues(transcript), start=1):
+        times = f"{clock(cue.start / 1000, mark)} --> {clock(cue.end / 1000, mark)}"
+        blocks.append("\n".join([str(number), times, *map(escape, cue.lines)]) + "\n")
+    return blocks
+
+
+WRITERS: dict[str, Callable[[Transcript], str]] = {
+    "txt": to_txt,
+    "json": to_json,
+    "srt": to_srt,
+    "vtt": to_vtt,
+}
+
+
+def clock(seconds: float, mark: str) -> str:
+    """3661.5 -> '01:01:01,500' with ',' as the mark; hours go on past 99, and before 0 is 0."""
+    ms = milliseconds(seconds)
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{mark}{ms % 1000:03}"
+
+
+ADVICE = {
+    errno.ENOSPC: "free some disk space or write to another folder",
+    errno.EDQUOT: "free some of your disk quota or write to another folder",
+    errno.EFBIG: "raise the file size limit (ulimit -f) or write to another folder",
+    errno.EACCES: "write to a folder of your own or change the permissions",
+    errno.EPERM: "write to a folder of your own or change the permissions",
+    errno.EROFS: "write to another folder, this disk is read-only",
+    errno.EISDIR: "move the folder of that name away or choose another name",
+    errno.EEXIST: "a file stands where a folder is needed, choose another folder",
+    errno.ENOTDIR: "a file stands where a folder is needed, choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def save(text: str, path: Path) -> None:
+    """Write `text` to `path` in UTF-8, lines ending in "\\n"; nobody sees a half-written file.
+
+    Missing folders are created, a link is followed, and what UTF-8 cannot hold (half a surrogate
+    pair, as in undecodable file names) becomes `\\udcff`, which JSON reads back.
+
+    Raises OutputError, saying what to do, if the file cannot be written; what stood there stays.
+    """
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".hyperasr-{secrets.token_hex(8)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if target.exists() and not target.is_file():
+            raise OutputError(f"cannot write {path}: not a plain file; choose another name")
+        try:
+            with partial.open(
+                "x", encoding="utf-8", errors="backslashreplace", newline="\n"
+            ) as file:
+                file.write(text)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        advice = ADVICE.get(error.errno or 0, "choose another folder")
+        raise OutputError(f"cannot write {path}: {reason}; {advice}") from error
