@@ -242,8 +242,8 @@ def _mp3_states_length(path: Path) -> bool:
         if tag < 0 or tag + 16 > len(frame):
             return False
         flags, _, size = struct.unpack(">III", frame[tag + 4 : tag + 16])
-        if flags & 3 != 3:  # 1: frames are stated, 2: bytes are stated
-            return bool(flags & 1)
+        if flags & 3 != 3:  # frames and bytes are stated
+            return False
         file.seek(start + size)
         return file.read(2**14).count(frame[:2]) < 5  # more frames follow where files were joined
 

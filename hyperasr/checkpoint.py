@@ -81,7 +81,9 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         features = LogMel(FeatureConfig(**config["features"]))
         tokens = load_tokens(config["tokens"], folder)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{folder}/{CONFIG_FILE} does not describe a model: {error}") from error
+        raise CheckpointError(
+            f"{folder}/{CONFIG_FILE} does not describe a model: {error}"
+        ) from error
     if len(tokens.labels) != encoder.config.vocab_size:
         raise CheckpointError(
             f"{folder}: the vocabulary has {len(tokens.labels)} tokens, "
@@ -122,7 +124,9 @@ def save_checkpoint(
     try:
         model = torch.nn.ModuleDict({"encoder": encoder, "features": features})
         dtype = torch.float16 if half else torch.float32
-        weights = {n: t.detach().to("cpu", dtype).contiguous() for n, t in model.state_dict().items()}
+        weights = {
+            n: t.detach().to("cpu", dtype).contiguous() for n, t in model.state_dict().items()
+        }
         save_file(weights, partial / WEIGHTS_FILE)
         tokens.save(partial)
         config = {

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hyperasr.transcript import Word
 
@@ -10,7 +11,10 @@ BLANK = 0
 
 
 def greedy(
-    log_probs: np.ndarray, labels: Sequence[str], frame_seconds: float = 0.04, offset: float = 0.0
+    log_probs: NDArray[np.float32],
+    labels: Sequence[str],
+    frame_seconds: float = 0.04,
+    offset: float = 0.0,
 ) -> tuple[Word, ...]:
     """The likeliest token of every frame, repeats merged and blanks removed (CTC best path).
 

@@ -17,6 +17,7 @@ arXiv:2305.18281, HyperMixer arXiv:2203.03691, Conformer arXiv:2005.08100.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -100,9 +101,9 @@ class FrontEnd(nn.Module):
         super().__init__()
         first, second = config.channels
         self.conv1 = nn.Linear(9, first)  # one input channel: a matrix product over 3x3 patches
-        self.norm1 = nn.LayerNorm((config.n_mels // 2, first))
+        self.norm1 = nn.LayerNorm([config.n_mels // 2, first])
         self.conv2 = nn.Conv2d(first, second, 3, stride=2)
-        self.norm2 = nn.LayerNorm((config.n_mels // 4, second))
+        self.norm2 = nn.LayerNorm([config.n_mels // 4, second])
         self.dropout = Dropout(config.dropout)
         self.project = nn.Linear(config.n_mels // 4 * second, config.d_model)
 
@@ -166,24 +167,28 @@ class HyperMixing(nn.Module):
 
     def forward(self, x: Tensor, keep: Tensor, positions: Tensor) -> Tensor:
         """(B, S, D) -> (B, S, D)."""
+        B, S, D = x.shape
+        E = D // self.n_heads
         x = x * keep
-        z = self.split(x)  # (B, H, S, E)
-        hidden = self.split(x + positions) @ self.hidden_weight  # (B, H, S, 2 E)
-        hidden = F.gelu(hidden + self.hidden_bias.to(hidden.dtype)) * keep[:, None]
-        h1, h2 = hidden.chunk(2, dim=-1)  # (B, H, S, E) each
+        z = self.heads(x)  # (H, B, S, E)
+        frames = self.heads(x + positions).flatten(1, 2)  # (H, B S, E)
+        hidden = F.gelu(torch.baddbmm(self.hidden_bias, frames, self.hidden_weight))
+        h1, h2 = hidden.view(self.n_heads, B, S, -1).chunk(2, dim=-1)  # (H, B, S, E) each
 
-        summary = z.transpose(2, 3) @ h1  # (B, H, E, E)
-        total = z.sum(dim=2).unsqueeze(3)  # (B, H, E, 1)
-        mixed = F.gelu(summary @ self.in_weight + total @ self.in_bias)  # (B, H, E, K)
+        summary = (z.transpose(2, 3) @ h1).flatten(1, 2)  # (H, B E, E)
+        total = z.sum(dim=2).flatten(1).unsqueeze(2)  # (H, B E, 1)
+        mixed = F.gelu(torch.baddbmm(total @ self.in_bias, summary, self.in_weight))  # (H, B E, K)
 
-        back = mixed @ self.out_weight.transpose(1, 2)  # (B, H, E, E)
-        shift = mixed @ self.out_bias.transpose(1, 2)  # (B, H, E, 1)
-        out = h2 @ back.transpose(2, 3) + shift.transpose(2, 3)  # (B, H, S, E)
-        return self.norm(out.transpose(1, 2).flatten(2))
+        back = mixed @ self.out_weight.transpose(1, 2)  # (H, B E, E)
+        shift = mixed @ self.out_bias.transpose(1, 2)  # (H, B E, 1)
+        out = torch.baddbmm(
+            shift.reshape(-1, 1, E), h2.flatten(0, 1), back.reshape(-1, E, E).transpose(1, 2)
+        )  # (H B, S, E)
+        return self.norm(out.view(self.n_heads, B, S, E).permute(1, 2, 0, 3).flatten(2))
 
-    def split(self, x: Tensor) -> Tensor:
-        """(B, S, D) -> (B, H, S, E)."""
-        return x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+    def heads(self, x: Tensor) -> Tensor:
+        """(B, S, D) -> (H, B, S, E)."""
+        return x.view(*x.shape[:2], self.n_heads, -1).permute(2, 0, 1, 3)
 
 
 class RelativeAttention(nn.Module):
@@ -223,7 +228,7 @@ class RelativeAttention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(B, S, n D) -> (B, H, S, n E)."""
-        return x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
 
 
 class Convolution(nn.Module):
@@ -253,14 +258,15 @@ class Convolution(nn.Module):
         """
         image = x.unsqueeze(2).permute(0, 3, 1, 2)  # (B, D, S, 1), channels last in memory
         weight, bias = self.depthwise.weight.unsqueeze(3), self.depthwise.bias
-        padding, groups = (self.depthwise.padding[0], 0), self.depthwise.groups
-        if x.device.type != "cpu":
-            image = F.conv2d(image, weight, bias, padding=padding, groups=groups)
-        else:
-            with torch.autocast("cpu", enabled=False):
-                image = F.conv2d(
-                    image.float(), weight.float(), bias.float(), padding=padding, groups=groups
-                )
+        on_cpu = x.device.type == "cpu"
+        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
+            image = F.conv2d(
+                image.to(weight.dtype) if on_cpu else image,
+                weight,
+                bias,
+                padding=(weight.shape[2] // 2, 0),
+                groups=len(weight),
+            )
         return image.permute(0, 2, 3, 1).squeeze(2).to(x.dtype)
 
 

@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -298,7 +299,7 @@ def untagged(path: Path) -> Path:
 def test_a_tagged_mp3_needs_no_ffmpeg(tmp_path, without_ffmpeg):
     path = quiet_end_mp3(tmp_path / "a.mp3")
     assert len(read(path)) / SAMPLE_RATE == pytest.approx(12, abs=0.1)
-    picture = b"ID3\x04\0\0\0\0\x01\x10" + bytes(144)  # 0x0110 in 7 bits a byte
+    picture = b"ID3\x04\0\0\0\0" + bytes([62, 64]) + bytes(62 * 128 + 64)  # 7 bits to a byte
     path.write_bytes(picture + path.read_bytes() + b"TAG" + bytes(125))
     assert len(read(path)) / SAMPLE_RATE == pytest.approx(12, abs=0.1)
 
@@ -559,7 +560,7 @@ AWKWARD = [
 
 
 @pytest.mark.parametrize("name", [name.replace("X", "wav") for name in AWKWARD])
-def test_awkward_names(tmp_path, monkeypatch, name):
+def test_awkward_names(tmp_path, monkeypatch, without_ffmpeg, name):
     monkeypatch.chdir(tmp_path)
     record(tmp_path / "plain.wav", tone(1, SAMPLE_RATE)).rename(tmp_path / name)
     assert len(read(name)) == len(read(Path(name))) == SAMPLE_RATE
@@ -613,13 +614,30 @@ def test_ffmpeg_decoding_nothing(unknown, fake_ffmpeg):
     assert "no samples" in complaint(unknown)
 
 
+def test_ffmpeg_may_take_its_time_to_end(unknown, fake_ffmpeg):
+    fake_ffmpeg("head -c 64000 /dev/zero; exec >&-; sleep 0.3")
+    assert len(read(unknown)) == SAMPLE_RATE
+
+
 def test_ffmpeg_ends_when_nobody_listens_any_more(unknown, tmp_path, fake_ffmpeg):
-    fake_ffmpeg(f"echo $$ > '{tmp_path}/pid'; exec cat /dev/zero")
+    fake_ffmpeg(f"echo $$ > '{tmp_path}/pid'; head -c 300000 /dev/zero; exec sleep 5")
     stream = blocks(unknown, 1)
     assert len(next(stream)) == SAMPLE_RATE
+    start = time.monotonic()
     stream.close()
+    assert time.monotonic() - start < 3
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@needs_ffmpeg
+def test_ffmpeg_leaves_standard_input_alone(tmp_path):
+    ffmpeg("-i", record(tmp_path / "a.wav", noise((60 * SAMPLE_RATE,))), tmp_path / "a.m4a")
+    code = (
+        "import sys; from hyperasr import audio; audio.read(sys.argv[1]); sys.stdin.read(1) or 1/0"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "a.m4a"]
+    assert subprocess.run(command, input=b"q", check=False).returncode == 0
 
 
 # Lengths

@@ -102,6 +102,20 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**values)
 
 
+def parse_setting(text: str) -> tuple[str, Any]:
+    """'name=value' -> its name and its value, spelled as in TOML; quotes may be left out.
+
+    Raises ConfigError when there is no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"train: {text!r} is not of the form name=value")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
 def _as(kind: type, name: str, value: Any) -> Any:
     if kind is tuple and isinstance(value, list | tuple):
         return tuple(value)

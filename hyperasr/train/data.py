@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperasr import audio
@@ -33,7 +34,7 @@ class Corpus:
     """Utterances and their samples, all in one 16-bit array."""
 
     utterances: tuple[Utterance, ...]
-    samples: np.ndarray
+    samples: NDArray[np.int16]
     offsets: tuple[int, ...]
     """Where each utterance starts, and the end of the last one."""
 
@@ -76,7 +77,7 @@ def load_corpus(
         found = _open_cache(utterances, cache)
         if found is not None:
             return found
-    pieces: list[np.ndarray] = []
+    pieces: list[NDArray[np.int16]] = []
     kept: list[Utterance] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # libsndfile works outside the GIL
         for utterance, samples in zip(utterances, pool.map(_decode, utterances), strict=True):
@@ -95,7 +96,7 @@ def load_corpus(
     return _open_cache(utterances, cache) or corpus
 
 
-def _decode(utterance: Utterance) -> np.ndarray | AudioError:
+def _decode(utterance: Utterance) -> NDArray[np.int16] | AudioError:
     try:
         samples = audio.read(utterance.audio)
     except AudioError as error:

@@ -1,4 +1,4 @@
-"""The steps of a training run: batch in, better weights out, state saved so that a kill costs little.
+"""The steps of a training run: batch in, better weights out, a state that survives a kill.
 
 A run is a folder:
 
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -248,7 +248,7 @@ class Trainer:
 
     def _evaluate(self, report: Callable[[Progress | Evaluation], None]) -> Evaluation | None:
         """WER of the averaged weights on dev; writes checkpoint/ and, when better, best/."""
-        encoder = self.average.module.eval()
+        encoder = self.averaged.eval()
         result = None
         if self.dev is not None:
             result = self._score_dev(encoder, self.dev)
@@ -261,6 +261,11 @@ class Trainer:
         if result is not None:
             self.best_wer = min(self.best_wer, result.wer)
         return result
+
+    @property
+    def averaged(self) -> Encoder:
+        """The encoder with the averaged weights."""
+        return cast(Encoder, self.average.module)
 
     def _score_dev(self, encoder: Encoder, dev: Corpus) -> Evaluation:
         texts: dict[int, str] = {}
@@ -331,7 +336,9 @@ class Trainer:
         self.step, self.epoch = state["step"], state["epoch"]
         self.position, self.best_wer = state["position"], state["best_wer"]
         metrics = self.folder / "metrics.jsonl"
-        if self.workers.leads and metrics.exists():  # forget what came after the state that is resumed
+        if (
+            self.workers.leads and metrics.exists()
+        ):  # forget what came after the state that is resumed
             lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= self.step]
             metrics.write_text("".join(kept), encoding="utf-8")

@@ -45,7 +45,7 @@ class Workers:
         told = torch.tensor(numbers, device=gradients[0].device)
         flat = torch.cat([g.flatten() for g in (*gradients, told)])
         torch.distributed.all_reduce(flat)
-        pieces = flat.split([g.numel() for g in (*gradients, told)])
+        pieces = torch.split(flat, [g.numel() for g in (*gradients, told)])
         for gradient, piece in zip(gradients, pieces, strict=False):
             gradient.copy_(piece.view_as(gradient))
         return pieces[-1].tolist()
