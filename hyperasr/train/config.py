@@ -53,6 +53,9 @@ class TrainConfig:
     time_share: float = 0.05
     """Each time mask hides at most this share of the utterance."""
 
+    background_share: float = 0.02
+    """Utterances of noise or silence with no text that are added: there is nothing to hear."""
+
     epoch_steps: int = 0
     """Steps between evaluations on dev; 0: once per pass over the data."""
     save_steps: int = 200
@@ -69,6 +72,8 @@ class TrainConfig:
             raise ConfigError("train: batch_seconds must hold an utterance of max_utterance")
         if not all(0.5 <= speed <= 2.0 for speed in self.speeds) or not self.speeds:
             raise ConfigError("train: speeds must lie between 0.5 and 2")
+        if not 0.0 <= self.background_share <= 1.0:
+            raise ConfigError("train: background_share must lie between 0 and 1")
         if not 0.0 <= self.middle_loss < 1.0 or not 0.0 <= self.average_decay < 1.0:
             raise ConfigError("train: middle_loss and average_decay must be from 0 to below 1")
 

@@ -24,7 +24,7 @@ from hyperasr import audio
 from hyperasr.errors import AudioError, ManifestError
 from hyperasr.manifest import Utterance
 from hyperasr.tokens import Tokens
-from hyperasr.train.augment import change_speed
+from hyperasr.train.augment import background, change_speed
 from hyperasr.train.config import TrainConfig
 from hyperasr.train.parallel import Workers
 
@@ -46,7 +46,7 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """An utterance and how fast it is played."""
+    """An utterance and how fast it is played; a negative index is background of that seed."""
 
     index: int
     speed: float
@@ -133,9 +133,15 @@ def _write_cache(utterances: list[Utterance], corpus: Corpus, cache: Path) -> No
 
 
 def plan_epoch(
-    corpus: Corpus, chosen: list[int], config: TrainConfig, epoch: int, speeds: tuple[float, ...]
+    corpus: Corpus,
+    chosen: list[int],
+    config: TrainConfig,
+    epoch: int,
+    *,
+    speeds: tuple[float, ...] = (1.0,),
+    background_share: float = 0.0,
 ) -> list[list[Pick]]:
-    """One pass over the `chosen` utterances: batches of like lengths, in random order.
+    """One pass over the `chosen` utterances and some background: batches of like lengths.
 
     Every batch but the last of the longest has as many utterances as its padded length allows;
     what is left over moves up to the next length, so there are few shapes in all.
@@ -146,6 +152,8 @@ def plan_epoch(
         Pick(i, float(speed), corpus.utterances[i].duration / float(speed))
         for i, speed in zip(chosen, factors, strict=True)
     ]
+    for _ in range(round(background_share * len(chosen))):
+        picks.append(Pick(-int(rng.integers(1, 2**31)), 1.0, float(rng.uniform(0.5, 16.0))))
     rng.shuffle(picks)  # type: ignore[arg-type]
     by_length: dict[float, list[Pick]] = {}
     for pick in picks:
@@ -174,12 +182,15 @@ def make_batch(
 ) -> Batch:
     """Cut out a worker's share of `picks`, change speeds, pad to a multiple of `step` seconds."""
     workers = workers or Workers()
-    ids = [tokens.encode(corpus.utterances[pick.index].text) for pick in picks]
+    ids = [
+        tokens.encode(corpus.utterances[pick.index].text) if pick.index >= 0 else []
+        for pick in picks
+    ]
     characters = max(1, sum(map(len, ids)))
     mine = range(workers.rank, len(picks), workers.count)
     weight = 1 / characters if mine else 0.0  # a worker without work joins in with no weight
     mine = mine or range(1)
-    waveforms = [change_speed(corpus.waveform(picks[i].index), picks[i].speed) for i in mine]
+    waveforms = [_waveform(corpus, picks[i]) for i in mine]
     longest = max(len(waveform) for waveform in waveforms) / audio.SAMPLE_RATE
     padded = torch.zeros(len(mine), round(padded_length(longest, step) * audio.SAMPLE_RATE))
     for row, waveform in zip(padded, waveforms, strict=True):
@@ -191,6 +202,12 @@ def make_batch(
         target_lengths=torch.tensor([len(ids[i]) for i in mine]),
         weight=weight,
     )
+
+
+def _waveform(corpus: Corpus, pick: Pick) -> Tensor:
+    if pick.index < 0:
+        return background(round(pick.duration * audio.SAMPLE_RATE), -pick.index)
+    return change_speed(corpus.waveform(pick.index), pick.speed)
 
 
 def prefetch(batches: Iterator[Batch], ahead: int = 4) -> Iterator[Batch]:

@@ -357,10 +357,17 @@ class Trainer:
         return bool(self.first) and self.step < self.config.first_steps
 
     def _plan(self) -> list[list[Pick]]:
+        config = self.config
         if self._warming():
-            return plan_epoch(self.corpus, self.first, self.config, self.epoch, (1.0,))
-        everyone = list(range(len(self.corpus.utterances)))
-        return plan_epoch(self.corpus, everyone, self.config, self.epoch, self.config.speeds)
+            return plan_epoch(self.corpus, self.first, config, self.epoch)
+        return plan_epoch(
+            self.corpus,
+            list(range(len(self.corpus.utterances))),
+            config,
+            self.epoch,
+            speeds=config.speeds,
+            background_share=config.background_share,
+        )
 
     def _first_speakers(self) -> list[int]:
         names = set(self.config.first_speakers)

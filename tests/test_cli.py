@@ -1,0 +1,124 @@
+"""The command line through its front door, with the model replaced by a stub."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hyperasr import cli, transcribe
+from hyperasr.cli import app
+from hyperasr.errors import AudioError, CheckpointError
+from hyperasr.transcript import Segment, Transcript, Word
+from hyperasr.writers import WRITERS
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def stub(monkeypatch):
+    """A transcriber that hears the file's name, except in one called bad.wav."""
+
+    def hear(path, heard):
+        if path.name == "bad.wav":
+            raise AudioError("not audio")
+        heard(1.0)
+        word = Word(path.stem, 0.0, 1.0, 0.9)
+        return Transcript(str(path), 1.0, (Segment(0.0, 1.0, (word,)),))
+
+    monkeypatch.setattr(transcribe.Transcriber, "load", lambda *_: hear)
+
+
+def run(*arguments):
+    return runner.invoke(app, ["transcribe", *map(str, arguments)])
+
+
+def test_results_go_to_stdout_and_nothing_else_does():
+    result = run("hello.wav")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "hello\n", "")
+
+
+def test_one_bad_file_does_not_stop_the_others_but_is_not_forgotten():
+    result = run("a.wav", "bad.wav", "c.wav")
+    assert result.exit_code == 1
+    assert result.stdout == "a\nc\n"
+    assert result.stderr.splitlines() == [
+        "hyperasr: bad.wav: not audio",
+        "hyperasr: 1 of 3 files failed",
+    ]
+
+
+def test_every_format_is_written_beside_the_input_or_into_a_folder(tmp_path):
+    assert run(tmp_path / "a.wav", "-o", "source", "-f", "srt,txt", "-f", "txt").exit_code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.srt", "a.txt"]
+    out = tmp_path / "deep" / "out"
+    assert run(tmp_path / "a.b.wav", "--output_dir", out, "-f", "all").exit_code == 0
+    assert {p.name for p in out.iterdir()} == {f"a.b.{name}" for name in WRITERS}
+    assert json.loads((out / "a.b.json").read_text())["text"] == "a.b"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["a.wav", "-f", "docx"],
+        ["a.wav", "-f", "srt,txt"],  # two formats into one stdout
+        ["x/a.wav", "y/a.wav", "-o", "out"],  # the second would overwrite the first
+        ["a.wav", "--batch-size", "0"],
+        [],
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_done(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments).exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inputs_of_the_same_name_are_fine_where_they_do_not_meet(tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+    assert run(tmp_path / "x/a.wav", tmp_path / "y/a.wav", "-o", "source").exit_code == 0
+    assert (tmp_path / "x/a.txt").exists()
+    assert (tmp_path / "y/a.txt").exists()
+    assert run("x/a.wav", "y/a.wav").stdout == "a\na\n"
+
+
+def test_a_result_that_cannot_be_written_is_a_failed_file(tmp_path):
+    (tmp_path / "taken").write_text("a file stands where the folder should be")
+    result = run("a.wav", "b.wav", "-o", tmp_path / "taken")
+    assert result.exit_code == 1
+    assert "a.wav: cannot write" in result.stderr
+    assert "2 of 2 files failed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(CheckpointError("no such\nmodel"), 3), (AudioError("odd"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_a_failure_is_one_line_and_an_exit_code(monkeypatch, capsys, error, code):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    assert exit.value.code == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", app.registered_commands, ids=lambda c: c.callback.__name__)
+def test_every_command_explains_itself_with_an_example(command):
+    assert "Example: hyperasr " in command.callback.__doc__
+
+
+def test_help_and_wrong_usage_do_not_wait_for_torch():
+    code = "import sys, hyperasr.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_source_file_is_longer_than_450_lines():
+    sources = Path(cli.__file__).parent.rglob("*.py")
+    tests = Path(__file__).parent.rglob("*.py")
+    lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in [*sources, *tests]}
+    assert not {str(path): n for path, n in lengths.items() if n > 450}
