@@ -9,7 +9,6 @@ file: the command line puts the name in front.
 """
 
 import io
-import math
 import os
 import re
 import shutil
@@ -20,13 +19,13 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
+import soxr
 
 from hyperasr.errors import AudioError
 
@@ -38,7 +37,6 @@ FLOAT32 = f"f32{sys.byteorder[0]}e"  # numpy's float32, as ffmpeg calls it
 FOREVER = 1e7  # seconds, four months: libsndfile gives more where it does not know the length
 
 Waveform = npt.NDArray[np.float32]
-Kernels = list[tuple[int, Waveform]]
 
 
 def read(source: Path | str) -> Waveform:
@@ -176,7 +174,7 @@ def _decode(sound: Any) -> Iterator[Waveform]:
             break
         count += len(frames)
         with np.errstate(over="ignore", invalid="ignore"):  # _checked finds what overflowed
-            mono = frames @ share
+            mono = np.einsum("fc,c->f", frames, share)
         yield mono
     if promised is not None and count < promised - SLACK * rate:
         raise AudioError(f"cut off after {count / rate:.1f} s{total}: copy the file again")
@@ -311,65 +309,13 @@ def _ffprobe_duration(path: Path) -> float | None:
 
 # Resampling
 
-GROUP = 32  # output samples side by side in a matrix product
-ONE_THREAD = 2**18  # multiplications in a product: for more, OpenBLAS would wake every core
-ZERO_CROSSINGS, ROLLOFF = 6, 0.99  # the windowed sinc of torchaudio.functional.resample
-
 
 def resample(pieces: Iterable[Waveform], rate: int) -> Iterator[Waveform]:
     """Resample a stream from `rate` to 16 kHz; how it is cut into pieces makes no difference.
 
-    An output sample needs `margin` input samples on either side. They wait in `held` for the next
-    piece, and are zeros before the start and after the end.
+    libsoxr's high quality; torchaudio has no resampler that keeps state between pieces.
     """
-    step_in, step_out, margin, kernels = _kernels(rate)
-    held = np.zeros(margin, np.float32)
-    came = sent = 0
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
     for piece in pieces:
-        came += len(piece)
-        held = np.concatenate([held, piece])
-        steps = (len(held) - 2 * margin) // step_in
-        if steps > 0:
-            yield _convolve(held, steps, step_in, kernels)
-            held = held[steps * step_in :]
-            sent += steps * step_out
-    left = math.ceil(came * SAMPLE_RATE / rate) - sent
-    if left > 0:
-        steps = math.ceil(left / step_out)
-        held = np.pad(held, (0, steps * step_in + 2 * margin))
-        yield _convolve(held, steps, step_in, kernels)[:left]
-
-
-def _convolve(held: Waveform, steps: int, step_in: int, kernels: Kernels) -> Waveform:
-    """Compute what `steps` times `step_in` samples become: a matrix product for each kernel."""
-    parts = []
-    for first, kernel in kernels:
-        windows = np.lib.stride_tricks.sliding_window_view(held[first:], len(kernel))[::step_in]
-        rows = max(1, ONE_THREAD // kernel.size)
-        starts = range(0, steps, rows)
-        products = [windows[at : min(at + rows, steps)].copy() @ kernel for at in starts]
-        parts.append(np.concatenate(products))
-    return np.concatenate(parts, axis=1).reshape(-1)
-
-
-@lru_cache(maxsize=4)
-def _kernels(rate: int) -> tuple[int, int, int, Kernels]:
-    """Return (samples in, samples out, margin, kernels) of the step after which all repeats.
-
-    A kernel is (first, (taps, outputs)): so many inputs from `first` on make so many outputs. All
-    of them make one step, at most 16000 samples: 44099 Hz takes 8 MB of kernels, 44100 Hz 0.1 MB.
-    """
-    common = math.gcd(rate, SAMPLE_RATE)
-    repeats = max(1, GROUP * common // SAMPLE_RATE)  # 48 kHz: every third sample, a small product
-    step_in, step_out = repeats * rate // common, repeats * SAMPLE_RATE // common
-    cutoff = ROLLOFF * min(1.0, SAMPLE_RATE / rate)
-    margin = math.ceil(ZERO_CROSSINGS / cutoff) + 1
-    kernels = []
-    for out in range(0, step_out, GROUP):
-        centres = np.arange(out, min(out + GROUP, step_out)) * rate / SAMPLE_RATE
-        first, last = int(centres[0]), int(centres[-1])
-        taps = np.arange(first - margin, last + margin + 1)
-        t = np.clip((taps[:, None] - centres) * cutoff, -ZERO_CROSSINGS, ZERO_CROSSINGS)
-        kernel = np.sinc(t) * np.cos(t * np.pi / (2 * ZERO_CROSSINGS)) ** 2 * cutoff
-        kernels.append((first, kernel.astype(np.float32)))
-    return step_in, step_out, margin, kernels
+        yield stream.resample_chunk(piece)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)

@@ -99,7 +99,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         )
     model.load_state_dict(weights)
     model.eval().requires_grad_(False)
-    return Checkpoint(str(config.get("name", folder.name)), sha256, encoder, features, tokens)
+    return Checkpoint(folder.resolve().name, sha256, encoder, features, tokens)
 
 
 def save_checkpoint(
@@ -131,7 +131,6 @@ def save_checkpoint(
         tokens.save(partial)
         config = {
             "format": FORMAT,
-            "name": folder.name,
             "weights_sha256": hashlib.sha256((partial / WEIGHTS_FILE).read_bytes()).hexdigest(),
             "encoder": asdict(encoder.config),
             "features": asdict(features.config),

@@ -1,10 +1,12 @@
 """What every test shares: one torch thread, patient hypothesis, the corpora where present."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from sounds import SAMPLE_RATE, ffmpeg, record, tone
 
 torch.set_num_threads(1)
 
@@ -21,3 +23,37 @@ def speech() -> Path:
     if not (SPEECH / "dev.jsonl").exists():
         pytest.skip(f"needs the speech corpora at {SPEECH.parent}")
     return SPEECH
+
+
+@pytest.fixture
+def without_ffmpeg(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing is here"))
+
+
+@pytest.fixture
+def fake_ffmpeg(monkeypatch, tmp_path):
+    """Put a shell script in ffmpeg's place."""
+
+    def install(script: str) -> None:
+        program = tmp_path / "bin" / "ffmpeg"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    return install
+
+
+@pytest.fixture(scope="module")
+def talk_m4a(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("talk")
+    ffmpeg("-i", record(folder / "talk.wav", tone(1, SAMPLE_RATE)), folder / "talk.m4a")
+    return folder / "talk.m4a"
+
+
+@pytest.fixture
+def unknown(tmp_path):
+    """A file that libsndfile does not know and that ffmpeg is therefore asked to read."""
+    path = tmp_path / "talk.m4a"
+    path.write_bytes(b"not known to libsndfile")
+    return path

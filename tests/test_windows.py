@@ -1,5 +1,7 @@
 """Long audio in pieces: nothing lost, nothing doubled, every frame where it belongs."""
 
+import math
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +12,11 @@ from hyperasr.windows import FRAME, STEP, WINDOW, Window, cut, segments, stitch
 
 def frames_of(samples: int) -> int:
     """How many encoder frames the model makes of this many samples."""
-    return -(-(-(-(samples // 160 + 1) // 2)) // 2)
+    return math.ceil(math.ceil((samples // 160 + 1) / 2) / 2)
 
 
 def listen(window: Window) -> np.ndarray:
-    """A stand-in for the encoder: each frame says which sample of the recording it is centred on."""
+    """A stand-in for the encoder: each frame says which sample it is centred on."""
     positions = window.start + FRAME * np.arange(frames_of(len(window.samples)))
     return positions[:, None].astype(np.float64)
 

@@ -255,9 +255,11 @@ class Trainer:
             self._log(asdict(result))
             report(result)
         if self.workers.leads:
-            save_checkpoint(self.folder / "checkpoint", encoder, self.features, self.tokens)
+            names = ["checkpoint"]
             if result is not None and result.wer < self.best_wer:
-                save_checkpoint(self.folder / "best", encoder, self.features, self.tokens)
+                names.append("best")
+            for name in names:  # half precision: the state keeps the whole
+                save_checkpoint(self.folder / name, encoder, self.features, self.tokens, half=True)
         if result is not None:
             self.best_wer = min(self.best_wer, result.wer)
         return result
