@@ -109,7 +109,7 @@ def _pieces(path: Path) -> Iterator[Waveform]:
 
 
 def _checked(pieces: Iterable[Waveform], rate: int) -> Iterator[Waveform]:
-    """Pass the pieces on, unless there are none or a sample is not a number."""
+    """Pass the pieces on, unless a sample is not a number."""
     count = 0
     for piece in pieces:
         finite = np.isfinite(piece)
@@ -118,15 +118,14 @@ def _checked(pieces: Iterable[Waveform], rate: int) -> Iterator[Waveform]:
             raise AudioError(f"NaN or infinite samples at {at:.1f} s: export the recording again")
         count += len(piece)
         yield piece
-    if count == 0:
-        raise AudioError("no samples in it: record or export it again")
 
 
 def _cut(pieces: Iterable[Waveform], size: int) -> Iterator[Waveform]:
-    """Join pieces of any size into blocks of `size` samples."""
+    """Join pieces of any size into blocks of `size` samples, at least one."""
     held: list[Waveform] = []
-    room = size
+    room, came = size, 0
     for piece in pieces:
+        came += len(piece)
         while len(piece) >= room:
             yield np.concatenate([*held, piece[:room]])
             held, piece, room = [], piece[room:], size
@@ -134,6 +133,8 @@ def _cut(pieces: Iterable[Waveform], size: int) -> Iterator[Waveform]:
         room -= len(piece)
     if room < size:
         yield np.concatenate(held)
+    if came == 0:  # or too few for one sample at 16 kHz
+        raise AudioError("no samples in it: record or export it again")
 
 
 # libsndfile

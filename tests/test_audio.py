@@ -69,6 +69,13 @@ def test_a_twentieth_of_a_second_is_enough(tmp_path):
     assert len(read(record(tmp_path / "a.wav", tone(0.05, 8000), 8000))) == 800
 
 
+@pytest.mark.parametrize("rate", [44_100, 48_000, 192_000])
+def test_less_than_one_sample_is_no_sound(tmp_path, rate):
+    path = record(tmp_path / "a.wav", tone(1 / rate, rate), rate)
+    with pytest.raises(AudioError, match="no samples"):
+        read(path)
+
+
 def test_the_extension_does_not_matter(tmp_path):
     record(tmp_path / "a.flac", tone(1, SAMPLE_RATE))
     (tmp_path / "a.flac").rename(tmp_path / "a.mp3")
@@ -106,9 +113,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path, rate):
     finally:
         tracemalloc.stop()
     assert peak < 3_000_000  # all of it would be 7.7 MB
-
-
-# Resampling
 
 
 # Resampling
