@@ -10,8 +10,8 @@ One alphabet names every axis below:
 first axis is B, or 1 when all B hypotheses are guesses at the same utterance. What stands behind
 an utterance's or a hypothesis's own length never changes an answer.
 
-Source: the decoder of the HyperConformer recipe (arXiv:2305.18281), a Transformer (arXiv:1706.03762)
-that normalises before each sublayer.
+Source: the decoder of the HyperConformer recipe (arXiv:2305.18281), a Transformer decoder
+(arXiv:1706.03762) that normalises before each sublayer.
 """
 
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(B, S, n D) -> (B, n H, S, E)."""
-        return x.view(*x.shape[:2], -1, self.query.out_features // self.n_heads).transpose(1, 2)
+        return x.unflatten(2, (-1, self.query.out_features // self.n_heads)).transpose(1, 2)
 
 
 class Layer(nn.Module):
@@ -136,8 +136,8 @@ class AttentionDecoder(nn.Module):
         """Log-probabilities (B, U, V) of the token that follows each given one, in float32.
 
         Takes (B or 1, S, D) and (B or 1,), token ids (B, U) that start with `bos` and their
-        numbers (B,). Behind a length anything may stand, ids that are none included. Every
-        length must be at least 1.
+        numbers (B,). Behind its length a row of ids may hold anything. Every length must be
+        at least 1.
         """
         U, D = tokens.shape[1], self.config.d_model
         behind = torch.arange(U, device=tokens.device) >= token_lengths[:, None]  # (B, U)

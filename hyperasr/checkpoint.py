@@ -1,7 +1,8 @@
-"""A folder on disk <-> encoder, features and tokens, ready to run.
+"""A folder on disk <-> encoder, features, tokens and perhaps a decoder, ready to run.
 
     config.json         sizes, vocabulary, the digest of the weights
     model.safetensors   encoder.* and features.*, float32 or float16
+    decoder.safetensors the attention decoder, where the model has one
     tokenizer.model     only for subword vocabularies
     README.md           the model card
 
@@ -18,9 +19,10 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
+from hyperasr.attention_decoder import AttentionDecoder, AttentionDecoderConfig
 from hyperasr.encoder import Encoder, EncoderConfig
 from hyperasr.errors import CheckpointError, ConfigError
 from hyperasr.features import FeatureConfig, LogMel
@@ -29,6 +31,7 @@ from hyperasr.tokens import Tokens, load_tokens
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+DECODER_FILE = "decoder.safetensors"
 DEFAULT_MODEL = "hyperconformer-en"
 
 
@@ -41,6 +44,7 @@ class Checkpoint:
     encoder: Encoder
     features: LogMel
     tokens: Tokens
+    decoder: AttentionDecoder | None = None
 
 
 def find_checkpoint(name: str | Path) -> Path:
@@ -67,13 +71,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     """
     folder = find_checkpoint(name)
     config = _read_config(folder)
-    try:
-        blob = (folder / WEIGHTS_FILE).read_bytes()
-        weights = load(blob)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} lacks {WEIGHTS_FILE}: copy the folder again") from error
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{folder}/{WEIGHTS_FILE} cannot be read: {error}") from error
+    weights, sha256 = _read_weights(folder / WEIGHTS_FILE)
     try:
         sizes = dict(config["encoder"])
         sizes["channels"] = tuple(sizes["channels"])
@@ -90,16 +88,29 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
             f"the encoder {encoder.config.vocab_size}"
         )
     model = torch.nn.ModuleDict({"encoder": encoder, "features": features})
-    _check_names_and_shapes(model.state_dict(), weights, folder)
-    sha256 = hashlib.sha256(blob).hexdigest()
-    if sha256 != config.get("weights_sha256"):
-        raise CheckpointError(
-            f"{folder}: {WEIGHTS_FILE} is not the file that {CONFIG_FILE} was written with: "
-            "copy the folder again"
-        )
+    _check_names_and_shapes(model.state_dict(), weights, folder / WEIGHTS_FILE)
+    _check_digest(sha256, config.get("weights_sha256"), folder / WEIGHTS_FILE)
     model.load_state_dict(weights)
     model.eval().requires_grad_(False)
-    return Checkpoint(folder.resolve().name, sha256, encoder, features, tokens)
+    decoder = _load_decoder(config, folder, encoder) if "decoder" in config else None
+    return Checkpoint(folder.resolve().name, sha256, encoder, features, tokens, decoder)
+
+
+def _load_decoder(config: dict[str, Any], folder: Path, encoder: Encoder) -> AttentionDecoder:
+    weights, sha256 = _read_weights(folder / DECODER_FILE)
+    try:
+        decoder = AttentionDecoder(AttentionDecoderConfig(**config["decoder"]))
+    except (TypeError, ConfigError) as error:
+        raise CheckpointError(
+            f"{folder}/{CONFIG_FILE} does not describe a decoder: {error}"
+        ) from error
+    theirs, ours = decoder.config, encoder.config
+    if (theirs.d_model, theirs.vocab_size) != (ours.d_model, ours.vocab_size):
+        raise CheckpointError(f"{folder}: the decoder's width or vocabulary is not the encoder's")
+    _check_names_and_shapes(decoder.state_dict(), weights, folder / DECODER_FILE)
+    _check_digest(sha256, config.get("decoder_sha256"), folder / DECODER_FILE)
+    decoder.load_state_dict(weights)
+    return decoder.eval().requires_grad_(False)
 
 
 def save_checkpoint(
@@ -110,32 +121,33 @@ def save_checkpoint(
     *,
     half: bool = False,
     card: str | None = None,
+    decoder: AttentionDecoder | None = None,
 ) -> None:
     """Write a checkpoint folder under a temporary name and move it into place.
 
     `half` stores float16; `card` becomes README.md. What else an older checkpoint of that name
-    held (a model card, a language model) is kept. Raises CheckpointError when `folder` exists
-    and is something else.
+    held (a model card, a language model) is kept, but no decoder: it belonged to that encoder.
+    Raises CheckpointError when `folder` exists and is something else.
     """
-    if folder.exists() and not (folder / CONFIG_FILE).is_file() and any(folder.iterdir()):
+    foreign = folder.exists() and not (folder / CONFIG_FILE).is_file()
+    if foreign and not (folder.is_dir() and not any(folder.iterdir())):
         raise CheckpointError(f"{folder} exists and is no checkpoint: choose another folder")
     partial = folder.parent / f".{folder.name}.{os.getpid()}.partial"
     partial.mkdir(parents=True)
     try:
         model = torch.nn.ModuleDict({"encoder": encoder, "features": features})
         dtype = torch.float16 if half else torch.float32
-        weights = {
-            n: t.detach().to("cpu", dtype).contiguous() for n, t in model.state_dict().items()
-        }
-        save_file(weights, partial / WEIGHTS_FILE)
         tokens.save(partial)
         config = {
             "format": FORMAT,
-            "weights_sha256": hashlib.sha256((partial / WEIGHTS_FILE).read_bytes()).hexdigest(),
+            "weights_sha256": _write_weights(partial / WEIGHTS_FILE, model, dtype),
             "encoder": asdict(encoder.config),
             "features": asdict(features.config),
             "tokens": tokens.config(),
         }
+        if decoder is not None:
+            config["decoder_sha256"] = _write_weights(partial / DECODER_FILE, decoder, dtype)
+            config["decoder"] = asdict(decoder.config)
         (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
@@ -144,16 +156,29 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _write_weights(path: Path, model: torch.nn.Module, dtype: torch.dtype) -> str:
+    blob = save(
+        {n: t.detach().to("cpu", dtype).contiguous() for n, t in model.state_dict().items()}
+    )
+    path.write_bytes(blob)
+    return hashlib.sha256(blob).hexdigest()
+
+
 def _replace_folder(folder: Path, partial: Path) -> None:
     if not folder.exists():
         partial.rename(folder)
         return
     for path in folder.iterdir():
-        if path.is_file() and not (partial / path.name).exists():
-            shutil.copy2(path, partial / path.name)
+        if path.name != DECODER_FILE and not (partial / path.name).exists():
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, partial / path.name)
     old = folder.parent / f".{folder.name}.{os.getpid()}.old"
     folder.rename(old)
-    partial.rename(folder)
+    try:
+        partial.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
     shutil.rmtree(old)
 
 
@@ -167,8 +192,26 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    try:
+        blob = path.read_bytes()
+        return load(blob), hashlib.sha256(blob).hexdigest()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent} lacks {path.name}: copy the folder again") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _check_digest(found: str, expected: object, path: Path) -> None:
+    if found != expected:
+        raise CheckpointError(
+            f"{path.parent}: {path.name} is not the file that {CONFIG_FILE} was written with: "
+            "copy the folder again"
+        )
+
+
 def _check_names_and_shapes(
-    expected: dict[str, Tensor], found: dict[str, Tensor], folder: Path
+    expected: dict[str, Tensor], found: dict[str, Tensor], path: Path
 ) -> None:
     missing = sorted(expected.keys() - found.keys())
     unexpected = sorted(found.keys() - expected.keys())
@@ -187,4 +230,4 @@ def _check_names_and_shapes(
         if names
     ]
     if problems:
-        raise CheckpointError(f"{folder}/{WEIGHTS_FILE} does not fit: {'; '.join(problems)}")
+        raise CheckpointError(f"{path} does not fit: {'; '.join(problems)}")

@@ -26,7 +26,7 @@ from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError
 from hyperasr.transcript import Transcript
 
 if TYPE_CHECKING:
-    from hyperasr.train.loop import Evaluation
+    from hyperasr.train.evaluate import Evaluation
     from hyperasr.train.loop import Progress as TrainProgress
 
 FAILED, USAGE, NO_MODEL, NOTHING_TO_DO, INTERRUPTED = 1, 2, 3, 4, 130
@@ -274,7 +274,9 @@ def train(
     if stopped():
         say(f"stopped at step {trainer.step}; the same command goes on from there")
         raise typer.Exit(INTERRUPTED)
-    if result is not None and trainer.workers.leads:
+    if result is None and trainer.workers.leads:
+        say(f"{output}: has its {trainer.step} steps already; raise --steps to go on")
+    elif result is not None and trainer.workers.leads:
         typer.echo(f"{result.wer:.2%} WER on dev; best {trainer.best_wer:.2%} in {output / 'best'}")
 
 
@@ -297,7 +299,7 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _train_bar(quiet: bool) -> Iterator[Callable[["TrainProgress | Evaluation"], None]]:
     """Loss, learning rate, speed, waiting and time left; a line per evaluation."""
-    from hyperasr.train.loop import Evaluation
+    from hyperasr.train.evaluate import Evaluation
 
     progress = Progress(
         TextColumn("step {task.completed} of {task.total}"),

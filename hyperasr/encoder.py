@@ -50,6 +50,21 @@ class EncoderConfig:
         """Reject sizes that cannot be built, before any memory is spent."""
         if self.mixer not in ("hypermixing", "attention"):
             raise ConfigError(f"mixer={self.mixer!r} must be 'hypermixing' or 'attention'")
+        for name in (
+            "n_mels",
+            "vocab_size",
+            "d_model",
+            "n_layers",
+            "n_heads",
+            "d_ffn",
+            "conv_kernel",
+        ):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be positive")
+        if len(self.channels) != 2 or min(self.channels) <= 0:
+            raise ConfigError(f"channels={self.channels} must be two positive numbers")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"dropout={self.dropout} must be from 0 to below 1")
         if self.d_model % self.n_heads or self.d_ffn % self.n_heads:
             raise ConfigError(f"n_heads={self.n_heads} must divide d_model and d_ffn")
         if self.d_model % 2:

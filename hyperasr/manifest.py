@@ -1,12 +1,14 @@
 """NeMo manifests: one JSON object a line, one recording each. No torch here."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hyperasr.errors import ManifestError
+
+LONGEST = 1e7
+"""Seconds; nobody recorded four months in one file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ def read_manifest(path: Path) -> list[Utterance]:
     Raises ManifestError naming the line that cannot be used.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: cannot read this manifest: {error}") from error
     found = [
@@ -42,17 +44,20 @@ def _parse(line: str, manifest: Path, number: int) -> Utterance:
     where = f"{manifest}, line {number}"
     try:
         entry: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{where}: not a JSON object: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{where}: not a JSON object: {error}") from error
     if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
         raise ManifestError(f'{where}: "audio_filepath" is missing')
-    duration = entry.get("duration")
-    if not isinstance(duration, int | float) or not math.isfinite(duration) or duration <= 0:
+    duration: Any = entry.get("duration")
+    number = isinstance(duration, int | float) and not isinstance(duration, bool)
+    if not number or not 0 < duration < LONGEST:
         raise ManifestError(f'{where}: "duration" must be a positive number of seconds')
+    texts = {name: entry.get(name) for name in ("text", "speaker", "source")}
+    for name, value in texts.items():
+        if not isinstance(value, str | int | None):
+            raise ManifestError(f'{where}: "{name}" must be a string')
     return Utterance(
         audio=manifest.parent / entry["audio_filepath"],
         duration=float(duration),
-        text=str(entry.get("text", "")),
-        speaker=str(entry.get("speaker", "")),
-        source=str(entry.get("source", "")),
+        **{name: "" if value is None else str(value) for name, value in texts.items()},
     )

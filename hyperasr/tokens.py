@@ -135,7 +135,7 @@ def load_tokens(config: dict[str, Any], folder: Path) -> Tokens:
 
     Raises CheckpointError when the description is unknown or its file is missing.
     """
-    kind = config.get("type")
+    kind = config.get("type") if isinstance(config, dict) else None
     if kind == "characters" and isinstance(config.get("alphabet"), str):
         return CharTokens(config["alphabet"])
     if kind == "sentencepiece":

@@ -1,14 +1,23 @@
-"""Manifests as people write them: relative paths, blank lines and every kind of broken line."""
+"""What a run reads before it starts, as people write it: manifests, then settings.
+
+Relative paths, blank lines, and every kind of broken line and impossible value.
+"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hyperasr.errors import ManifestError
+from hyperasr.errors import ConfigError, ManifestError
 from hyperasr.manifest import Utterance, read_manifest
+from hyperasr.train.config import TrainConfig, load_config, parse_setting
+from hyperasr.train.loop import Trainer
+
+# -- manifests ----------------------------------------------------------------------------
 
 GOOD = '{"audio_filepath": "a.wav", "duration": 1}'
 
@@ -101,7 +110,6 @@ def test_a_line_that_cannot_be_used_is_named_with_the_reason(write, line, reason
         pytest.param(f'{{"audio_filepath": "a.wav", "duration": 1{"0" * 400}}}', id="400 digits"),
         pytest.param(f'{{"audio_filepath": "a.wav", "duration": 1{"0" * 5000}}}', id="5000 digits"),
         pytest.param('{"audio_filepath": "a.wav", "duration": 1, "text": ["a"]}', id="text a list"),
-        pytest.param('{"audio_filepath": "a.wav", "duration": 1, "text": 5}', id="text a number"),
         pytest.param('{"audio_filepath": "a.wav", "duration": 1, "source": {}}', id="source {}"),
         pytest.param("[" * 100_000, id="nested 100000 deep"),
     ],
@@ -148,7 +156,7 @@ json_values = st.recursive(
 fields = ["audio_filepath", "duration", "text", "speaker", "source"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(fields), json_values))
 def test_any_object_gives_an_utterance_or_a_manifest_error(write, entry):
     try:
@@ -157,3 +165,148 @@ def test_any_object_gives_an_utterance_or_a_manifest_error(write, entry):
         return
     assert 0 < utterance.duration < float("inf")
     assert all(isinstance(x, str) for x in (utterance.text, utterance.speaker, utterance.source))
+
+
+# -- settings -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def toml(tmp_path) -> Callable[[str], Path]:
+    def write(content: str) -> Path:
+        (tmp_path / "train.toml").write_text(content, encoding="utf-8")
+        return tmp_path / "train.toml"
+
+    return write
+
+
+def test_paths_are_relative_to_the_file_and_overrides_win(toml, tmp_path):
+    path = toml('manifests = ["a.jsonl", "/b.jsonl"]\ndev = "d/dev.jsonl"\nsteps = 7\nseed = 3')
+    config = load_config(path, {"steps": 9, "learning_rate": 1})
+    assert config.manifests == (str(tmp_path / "a.jsonl"), "/b.jsonl")
+    assert config.dev == str(tmp_path / "d" / "dev.jsonl")
+    assert (config.steps, config.seed) == (9, 3)
+    assert config.learning_rate == 1.0
+    assert isinstance(config.learning_rate, float), "a whole number is a number, too"
+    assert config.batch_seconds == TrainConfig(manifests=("m",)).batch_seconds
+
+
+def test_paths_among_the_overrides_are_relative_to_where_we_are(toml):
+    path = toml('manifests = ["a.jsonl"]\ndev = ""')
+    config = load_config(path, {"manifests": ["here.jsonl"]})
+    assert (config.manifests, config.dev) == (("here.jsonl",), "")
+    assert load_config(None, {"manifests": ("m",)}) == TrainConfig(manifests=("m",))
+
+
+def test_settings_survive_their_json():
+    config = TrainConfig(manifests=("m", "n"), speeds=(0.9, 1.0), dev="d")
+    assert load_config(None, json.loads(config.to_json())) == config
+
+
+def check_refusal(path: Path, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("stepz = 5", "stepz"),
+        ("steps = 5.0", "steps"),
+        ('steps = "5"', "steps"),
+        ("steps = true", "steps"),
+        ("learning_rate = true", "learning_rate"),
+        ('learning_rate = "fast"', "learning_rate"),
+        ("model = 8", "model"),
+        ("manifests = []", "manifest"),
+        ("speeds = 1.0", "speeds"),
+        *((f"{name} = 0", name) for name in ("steps", "batch_seconds", "length_step")),
+        *((f"{name} = -1", name) for name in ("max_utterance", "learning_rate")),
+        ("max_utterance = 300", "batch_seconds"),
+        *((f"speeds = [{speeds}]", "speeds") for speeds in ("", "0.0", "1.0, nan")),
+        ("middle_loss = 1.0", "middle_loss"),
+        *((f"average_decay = {x}", "average_decay") for x in (1.0, -0.1)),
+        *((f"background_share = {x}", "background_share") for x in (1.1, -0.1, "nan")),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(toml, line, named):
+    others = "" if line.startswith("manifests") else 'manifests = ["m"]\n'
+    check_refusal(toml(others + line), named)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dev = 5",
+        'manifests = "train.jsonl"',
+        "manifests = 5",
+        "manifests = [5]",
+        'speeds = ["fast"]',
+        "first_speakers = [84]",
+    ],
+)
+def test_a_setting_of_another_type_is_named(toml, line):
+    others = "" if line.startswith("manifests") else 'manifests = ["m"]\n'
+    check_refusal(toml(others + line), line.split()[0])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"learning_rate = {x}" for x in ("nan", "inf")),
+        "batch_seconds = inf",
+        *(f"dropout = {x}" for x in (1.0, -0.1, "nan")),
+        *(f"save_steps = {x}" for x in (0, -1)),
+        "epoch_steps = -1",
+        "weight_decay = -1.0",
+        "max_grad_norm = 0.0",
+        *(f"seed = {x}" for x in (-1, 10**11)),
+        *(f"{axis}_masks = -1" for axis in ("time", "frequency")),
+        *(f"time_share = {x}" for x in (-0.1, 1.5)),
+    ],
+)
+def test_a_value_that_would_fail_later_is_named_at_once(toml, line):
+    check_refusal(toml(f'manifests = ["m"]\n{line}'), line.split()[0])
+
+
+def test_settings_that_cannot_be_read(toml, tmp_path):
+    for path in (tmp_path / "missing.toml", tmp_path, toml("steps = ")):
+        with pytest.raises(ConfigError, match=str(path)):
+            load_config(path, {})
+    with pytest.raises(ConfigError, match="manifest"):
+        load_config(None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("steps=5", ("steps", 5)),
+        (" dropout = 0.5 ", ("dropout", 0.5)),
+        ("model=conformer-8m", ("model", "conformer-8m")),
+        ('model="tiny"', ("model", "tiny")),
+        ('manifests=["a=b.jsonl"]', ("manifests", ["a=b.jsonl"])),
+        ("dev=", ("dev", "")),
+    ],
+)
+def test_a_setting_on_the_command_line_is_spelled_as_in_toml(text, expected):
+    assert parse_setting(text) == expected
+    with pytest.raises(ConfigError, match="steps 5"):
+        parse_setting("steps 5")
+
+
+@given(st.integers(1, 200), st.integers(0, 60), st.integers(0, 60))
+def test_the_learning_rate_rises_stays_and_falls_to_zero(steps, warmup, decay):
+    config = TrainConfig(
+        manifests=("m",), steps=steps, warmup_steps=warmup, decay_steps=decay, learning_rate=0.5
+    )
+    rates = [
+        Trainer.learning_rate(SimpleNamespace(config=config, step=step))
+        for step in range(steps + 1)
+    ]
+    assert rates[-1] == 0.0
+    assert all(0.0 < rate <= 0.5 for rate in rates[:-1])
+    if warmup + decay <= steps:
+        assert rates[:warmup] == pytest.approx([0.5 * (k + 1) / warmup for k in range(warmup)])
+        assert all(rate == 0.5 for rate in rates[max(0, warmup - 1) : steps - decay + bool(decay)])
+        assert rates[steps - decay :] == pytest.approx(
+            [0.5 * k / max(1, decay) for k in range(decay, -1, -1)] if decay else [0.0]
+        )

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperasr.score.wer import ErrorCount, word_errors
@@ -22,14 +22,12 @@ def distance(reference: list[str], hypothesis: list[str]) -> int:
     return row[-1]
 
 
-@settings(deadline=None)
 @given(texts, texts)
 def test_a_pair_costs_its_edit_distance(expected, heard):
     errors = distance(expected.split(), heard.split())
     assert word_errors([(expected, heard)]) == ErrorCount(errors, len(expected.split()))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(texts, texts)))
 def test_errors_and_words_are_summed_over_the_pairs_not_averaged(pairs):
     counts = [word_errors([pair]) for pair in pairs]

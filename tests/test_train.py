@@ -1,7 +1,4 @@
-"""Training runs of a tiny model on tones: settings, steps, kills and resumes, several workers.
-
-The letters of the made-up language are a low, a middle and a high tone.
-"""
+"""Training runs of a tiny model on tones: steps, kills and resumes, several workers."""
 
 import copy
 import json
@@ -12,13 +9,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
+from sounds import SAMPLE_RATE, noise, record, tone
 
 from hyperasr.checkpoint import load_checkpoint
 from hyperasr.encoder import EncoderConfig
@@ -44,15 +40,14 @@ def tiny_models():
 
 
 @pytest.fixture(scope="module")
-def speech(tmp_path_factory) -> Path:
-    """A manifest of eight recordings by two speakers, 0.5 to 1 second each."""
+def tones(tmp_path_factory) -> Path:
+    """Eight recordings by two speakers; the letters are a low, a middle and a high tone."""
     folder, lines = tmp_path_factory.mktemp("tones"), []
-    rng, time = np.random.default_rng(0), np.arange(3200) / 16_000
     for number, text in enumerate(TEXTS):
-        letters = [np.append(np.sin(2 * np.pi * HERTZ[c] * time), np.zeros(800)) for c in text]
-        samples = 0.5 * np.concatenate(letters) + rng.normal(0, 1e-3, 4000 * len(text))
-        soundfile.write(folder / f"{number}.wav", samples, 16_000)
-        entry = {"audio_filepath": f"{number}.wav", "duration": len(samples) / 16_000}
+        letters = [np.append(tone(0.2, SAMPLE_RATE, HERTZ[c]), np.zeros(800)) for c in text]
+        samples = np.concatenate(letters) + 1e-3 * noise((4000 * len(text),))
+        record(folder / f"{number}.wav", samples)
+        entry = {"audio_filepath": f"{number}.wav", "duration": len(samples) / SAMPLE_RATE}
         entry |= {"text": text, "speaker": "xy"[number % 2], "source": "tones"}
         lines.append(json.dumps(entry))
     (folder / "tones.jsonl").write_text("\n".join(lines))
@@ -60,52 +55,27 @@ def speech(tmp_path_factory) -> Path:
 
 
 def config_of(manifest: Path, **changes: Any) -> TrainConfig:
-    """Twelve steps: passes of 2 over speaker x until step 5, then of 3 over both speakers."""
-    settings: dict[str, Any] = {
-        "manifests": (str(manifest),),
-        "model": "tiny",
-        "steps": 12,
-        "warmup_steps": 3,
-        "decay_steps": 4,
-        "learning_rate": 1e-2,
-        "average_decay": 0.9,
-        "batch_seconds": 3.0,
-        "length_step": 0.5,
-        "max_utterance": 2.0,
-        "first_speakers": ("x",),
-        "first_steps": 5,
-        "background_share": 0.15,
-    }
-    return TrainConfig(**settings | changes)
+    """Twelve steps: passes of 2 over speaker x until step 5, then of 3 or 4 over both."""
+    sizes = {"model": "tiny", "batch_seconds": 3.0, "length_step": 0.5, "max_utterance": 2.0}
+    rates = {"warmup_steps": 3, "decay_steps": 4, "learning_rate": 1e-2, "average_decay": 0.9}
+    data = {"manifests": (str(manifest),), "first_speakers": ("x",), "background_share": 0.15}
+    return TrainConfig(**{"steps": 12, "first_steps": 5} | sizes | rates | data | changes)
 
 
-PLAIN = {
-    "dropout": 0.0,
-    "speeds": (1.0,),
-    "frequency_masks": 0,
-    "time_masks": 0,
-    "background_share": 0.0,
-}
-
-
-def known_bug(reason: str) -> pytest.MarkDecorator:
-    """A test that cannot pass yet; remove the mark with the bug."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
-UNPICKLED = known_bug("loop._load_state lets EOFError and UnpicklingError through")
+QUIET = {"background_share": 0.0}
+PLAIN = QUIET | {"dropout": 0.0, "speeds": (1.0,), "frequency_masks": 0, "time_masks": 0}
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def losses(folder: Path) -> list[tuple[int, float]]:
-    return [(entry["step"], entry["loss"]) for entry in metrics(folder) if "loss" in entry]
+def losses(folder: Path, key: str = "loss") -> list[tuple[int, float]]:
+    return [(entry["step"], entry[key]) for entry in metrics(folder) if key in entry]
 
 
 def evaluations(folder: Path) -> list[tuple[int, float]]:
-    return [(entry["step"], entry["wer"]) for entry in metrics(folder) if "wer" in entry]
+    return losses(folder, "wer")
 
 
 def state_in(folder: Path) -> dict[str, Any]:
@@ -126,17 +96,9 @@ def equal(one: Any, other: Any) -> bool:
 # -- one run ------------------------------------------------------------------------------
 
 
-def test_a_run_learns_and_leaves_checkpoints_and_metrics(speech, tmp_path):
-    config = config_of(
-        speech,
-        manifests=(str(speech),) * 5,
-        dev=str(speech),
-        steps=60,
-        learning_rate=2e-2,
-        batch_seconds=4.0,
-        first_speakers=(),
-        **PLAIN,
-    )
+def test_a_run_learns_and_leaves_checkpoints_and_metrics(tones, tmp_path):
+    long = {"steps": 60, "learning_rate": 2e-2, "batch_seconds": 4.0, "first_speakers": ()}
+    config = config_of(tones, manifests=(str(tones),) * 5, dev=str(tones), **long, **PLAIN)
     folder, reports = tmp_path / "new" / "run", []
     trainer = Trainer(config, folder)
     batch = batch_of(trainer)
@@ -158,8 +120,9 @@ def test_a_run_learns_and_leaves_checkpoints_and_metrics(speech, tmp_path):
     assert load_config(None, json.loads((folder / "settings.json").read_text())) == config
 
     saved = load_checkpoint(folder / "checkpoint")
-    assert equal(saved.encoder.state_dict(), trainer.averaged.state_dict())
-    assert equal(saved.features.state_dict(), trainer.features.state_dict())
+    for ours, theirs in ((trainer.averaged, saved.encoder), (trainer.features, saved.features)):
+        in_half = {name: x.half().float() for name, x in ours.state_dict().items()}
+        assert equal(in_half, dict(theirs.state_dict()))
     assert saved.encoder.config == replace(TINY, dropout=0.0)
     best = load_checkpoint(folder / "best")
     trainer.average.module.load_state_dict(best.encoder.state_dict())
@@ -174,8 +137,8 @@ def batch_of(trainer: Trainer, *indices: int) -> Batch:
     return make_batch(trainer.corpus, picks, trainer.tokens, trainer.config.length_step)
 
 
-def test_the_average_follows_the_weights(speech, tmp_path):
-    trainer = Trainer(config_of(speech, average_decay=0.5), tmp_path)
+def test_the_average_follows_the_weights(tones, tmp_path):
+    trainer = Trainer(config_of(tones, average_decay=0.5), tmp_path)
     expected = None
     for step in range(8):
         trainer.train_step(batch_of(trainer, 0))
@@ -186,27 +149,34 @@ def test_the_average_follows_the_weights(speech, tmp_path):
         torch.testing.assert_close(trainer.averaged.ctc.weight, expected)
 
 
-def test_every_step_is_made_at_its_learning_rate(speech, tmp_path):
-    trainer, rates = Trainer(config_of(speech), tmp_path), []
-    schedule = [
-        Trainer.learning_rate(SimpleNamespace(config=trainer.config, step=step))
-        for step in range(13)
-    ]
-    trainer.run(lambda _: rates.append(trainer.optimizer.param_groups[0]["lr"]))
-    assert rates == schedule[:12]
-    assert [entry["learning_rate"] for entry in metrics(tmp_path)] == schedule[1:]
+def test_every_step_is_made_at_its_learning_rate(tones, tmp_path):
+    trainer, used = Trainer(config_of(tones), tmp_path), []
+    trainer.run(lambda _: used.append(trainer.optimizer.param_groups[0]["lr"]))
+    shares = [1 / 3, 2 / 3, *[1] * 7, 3 / 4, 2 / 4, 1 / 4]
+    assert used == pytest.approx([1e-2 * share for share in shares])
+    assert [entry["learning_rate"] for entry in metrics(tmp_path)] == [*used[1:], 0.0]
 
 
-def test_a_text_too_long_for_its_sound_does_no_harm(speech, tmp_path):
-    trainer = Trainer(config_of(speech), tmp_path)
+def test_the_first_speakers_are_heard_as_they_are(tones, tmp_path, monkeypatch):
+    trainer, masked = Trainer(config_of(tones), tmp_path), []
+    heard = {pick for batch in trainer._plan() for pick in batch}
+    found = {(trainer.corpus.utterances[pick.index].speaker, pick.speed) for pick in heard}
+    assert found == {("x", 1.0)}
+    monkeypatch.setattr(loop, "spec_augment", lambda x, *_: masked.append(trainer.step) or x)
+    trainer.run()
+    assert masked == list(range(5, 12))
+
+
+def test_a_text_too_long_for_its_sound_does_no_harm(tones, tmp_path):
+    trainer = Trainer(config_of(tones), tmp_path)
     utterances = (replace(trainer.corpus.utterances[0], text="ab" * 100),)
     trainer.corpus = replace(trainer.corpus, utterances=utterances)
     assert trainer.train_step(batch_of(trainer)) == 0.0
     assert all(p.isfinite().all() for p in trainer.encoder.parameters())
 
 
-def test_a_step_without_a_number_changes_nothing(speech, tmp_path):
-    trainer = Trainer(config_of(speech), tmp_path)
+def test_a_step_without_a_number_changes_nothing(tones, tmp_path):
+    trainer = Trainer(config_of(tones), tmp_path)
     batch, std = batch_of(trainer), trainer.features.std.clone()
     parts = (trainer.encoder, trainer.average, trainer.optimizer)
     assert trainer.train_step(batch) > 0
@@ -220,9 +190,9 @@ def test_a_step_without_a_number_changes_nothing(speech, tmp_path):
     assert not any(equal(part.state_dict(), x) for part, x in zip(parts, before, strict=True))
 
 
-def test_a_run_gives_up_after_many_such_steps_in_a_row(speech, tmp_path, monkeypatch):
+def test_a_run_gives_up_after_many_such_steps_in_a_row(tones, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "PATIENCE", 3)
-    trainer = Trainer(config_of(speech), tmp_path)
+    trainer = Trainer(config_of(tones), tmp_path)
     batch, std = batch_of(trainer, 0), trainer.features.std.clone()
     for value in (torch.nan, torch.nan, std, torch.nan, torch.nan, std):
         trainer.features.std.copy_(torch.as_tensor(value))
@@ -233,21 +203,20 @@ def test_a_run_gives_up_after_many_such_steps_in_a_row(speech, tmp_path, monkeyp
     assert len(losses(tmp_path)) == 2, "two steps are forgiven, the third is one too many"
 
 
-def test_what_cannot_be_trained_on_is_left_out_aloud(speech, tmp_path):
+def test_what_cannot_be_trained_on_is_left_out_aloud(tones, tmp_path):
     said = []
-    trainer = Trainer(config_of(speech, max_utterance=0.8), tmp_path / "a", say=said.append)
+    trainer = Trainer(config_of(tones, max_utterance=0.8), tmp_path / "a", say=said.append)
     assert [u.text for u in trainer.corpus.utterances] == [t for t in TEXTS if len(t) < 4]
-    assert len(said) == 1
-    assert "1 of 8" in said[0]
+    assert ["1 of 8" in message for message in said] == [True]
     with pytest.raises(ManifestError):
-        Trainer(config_of(speech, max_utterance=0.1), tmp_path / "b")
+        Trainer(config_of(tones, max_utterance=0.1), tmp_path / "b")
 
 
-def test_names_that_do_not_exist(speech, tmp_path):
+def test_names_that_do_not_exist(tones, tmp_path):
     with pytest.raises(ConfigError, match="'huge'; known: tiny"):
-        Trainer(config_of(speech, model="huge"), tmp_path)
+        Trainer(config_of(tones, model="huge"), tmp_path)
     with pytest.raises(ConfigError, match=r"first_speakers.*: z$"):
-        Trainer(config_of(speech, first_speakers=("x", "z")), tmp_path)
+        Trainer(config_of(tones, first_speakers=("x", "z")), tmp_path)
 
 
 # -- kills and resumes --------------------------------------------------------------------
@@ -272,72 +241,62 @@ def check_same(folder: Path, expected: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(speech, tmp_path_factory) -> Path:
-    """A run with everything random in it: speeds, masks, dropout, background."""
+def uninterrupted(tones, tmp_path_factory) -> Path:
+    """With everything random in it: speeds, masks, dropout, background."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    Trainer(config_of(speech), folder).run()
+    Trainer(config_of(tones), folder).run()
     assert [step for step, _ in losses(folder)] == list(range(1, 13))
     return folder
 
 
 @pytest.fixture(scope="module")
-def evaluated(speech, tmp_path_factory) -> Path:
+def evaluated(tones, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated")
-    Trainer(config_of(speech, dev=str(speech), background_share=0.0), folder).run()
+    Trainer(config_of(tones, dev=str(tones), **QUIET), folder).run()
     assert [step for step, _ in evaluations(folder)] == [2, 4, 5, 8, 11, 12]
     return folder
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 8, 10])
 def test_a_run_that_is_stopped_and_resumed_ends_as_if_it_was_not(
-    speech, tmp_path, uninterrupted, step
+    tones, tmp_path, uninterrupted, step
 ):
     """Within the first speakers' passes, at the end of each and of that phase, and later."""
-    first = Trainer(config_of(speech), tmp_path)
+    first = Trainer(config_of(tones), tmp_path)
     first.run(stop=lambda: first.step == step - 1)
     assert first.step == state_in(tmp_path)["step"] == step
-    second = Trainer(config_of(speech), tmp_path)
+    second = Trainer(config_of(tones), tmp_path)
     assert (second.step, second.epoch, second.position) == (step, first.epoch, first.position)
     second.run()
     check_same(tmp_path, uninterrupted)
 
 
 @pytest.mark.parametrize(
-    ("save_steps", "step"),
-    [
-        pytest.param(3, 4, id="within the first phase"),
-        pytest.param(5, 5, id="at its end, saved there"),
-        pytest.param(4, 5, id="at its end, saved before"),
-        pytest.param(6, 7, id="in the first pass over all"),
-        pytest.param(8, 10, id="two steps lost"),
-        pytest.param(100, 11, id="saved at the ends of passes only"),
-        pytest.param(1, 12, id="after the last step"),
-    ],
+    ("save_steps", "step"), [(3, 4), (5, 5), (4, 5), (6, 7), (8, 10), (100, 11), (1, 12)]
 )
 def test_a_run_that_is_killed_and_resumed_ends_as_if_it_was_not(
-    speech, tmp_path, uninterrupted, save_steps, step
+    tones, tmp_path, uninterrupted, save_steps, step
 ):
-    config = config_of(speech, save_steps=save_steps)
+    """What was done since the last save is lost: nothing, one step or two."""
+    config = config_of(tones, save_steps=save_steps)
     with pytest.raises(Killed):
         Trainer(config, tmp_path).run(kill_at(step))
-    assert state_in(tmp_path)["step"] <= losses(tmp_path)[-1][0] == step
+    assert 0 <= losses(tmp_path)[-1][0] - state_in(tmp_path)["step"] < save_steps
     Trainer(config, tmp_path).run()
     check_same(tmp_path, uninterrupted)
 
 
-@known_bug("loop._load_state keeps metrics.jsonl where there is no state.pt yet")
-def test_a_run_killed_before_its_first_state_starts_over(speech, tmp_path, uninterrupted):
+def test_a_run_killed_before_its_first_state_starts_over(tones, tmp_path, uninterrupted):
     with pytest.raises(Killed):
-        Trainer(config_of(speech), tmp_path).run(kill_at(2))
-    Trainer(config_of(speech), tmp_path).run()
+        Trainer(config_of(tones), tmp_path).run(kill_at(2))
+    Trainer(config_of(tones), tmp_path).run()
     check_same(tmp_path, uninterrupted)
 
 
-@known_bug("loop._steps saves the end of a pass as done before it was evaluated")
 @pytest.mark.parametrize("step", [5, 8])
-def test_an_evaluation_that_was_cut_off_is_made_up_for(speech, tmp_path, evaluated, step):
+def test_an_evaluation_that_was_cut_off_is_made_up_for(tones, tmp_path, evaluated, step):
     """Killed while dev is transcribed, which takes long where dev is large."""
-    config = config_of(speech, dev=str(speech), background_share=0.0, save_steps=1)
+    config = config_of(tones, dev=str(tones), **QUIET, save_steps=1)
     trainer = Trainer(config, tmp_path)
 
     def cut_off(*_):
@@ -353,34 +312,29 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(speech, tmp_path, evaluat
     assert evaluations(tmp_path) == evaluations(evaluated)
 
 
-@known_bug("loop.run skips the evaluation when stopped, and a resumed run starts the next pass")
 @pytest.mark.parametrize("step", [4, 5, 11])
-def test_a_stop_at_the_end_of_a_pass_does_not_lose_its_evaluation(
-    speech, tmp_path, evaluated, step
-):
-    config = config_of(speech, dev=str(speech), background_share=0.0)
+def test_a_stop_at_the_end_of_a_pass_does_not_lose_its_evaluation(tones, tmp_path, evaluated, step):
+    config = config_of(tones, dev=str(tones), **QUIET)
     trainer = Trainer(config, tmp_path)
     trainer.run(stop=lambda: trainer.step == step - 1)
     Trainer(config, tmp_path).run()
     assert evaluations(tmp_path) == evaluations(evaluated)
 
 
-def test_evaluating_more_often_does_not_change_the_training(speech, tmp_path, uninterrupted):
-    Trainer(config_of(speech, dev=str(speech), epoch_steps=3), tmp_path).run()
+def test_evaluating_more_often_does_not_change_the_training(tones, tmp_path, uninterrupted):
+    Trainer(config_of(tones, dev=str(tones), epoch_steps=3), tmp_path).run()
     assert {3, 6, 9, 12} <= {step for step, _ in evaluations(tmp_path)}
     assert equal(state_in(tmp_path)["average"], state_in(uninterrupted)["average"])
     assert losses(tmp_path) == losses(uninterrupted)
 
 
-@known_bug("loop._steps ends with the pass: epoch_steps cannot make evaluations rarer")
-def test_evaluations_may_be_more_than_a_pass_apart(speech, tmp_path):
-    Trainer(config_of(speech, dev=str(speech), first_steps=0, epoch_steps=6), tmp_path).run()
+def test_evaluations_may_be_more_than_a_pass_apart(tones, tmp_path):
+    Trainer(config_of(tones, dev=str(tones), first_steps=0, epoch_steps=6), tmp_path).run()
     assert [step for step, _ in evaluations(tmp_path)] == [6, 12]
 
 
-@known_bug("loop.run evaluates a finished run once more and logs it")
-def test_a_finished_run_has_nothing_left_to_do(speech, tmp_path):
-    config = config_of(speech, dev=str(speech), steps=2)
+def test_a_finished_run_has_nothing_left_to_do(tones, tmp_path):
+    config = config_of(tones, dev=str(tones), steps=2)
     Trainer(config, tmp_path).run()
     before = state_in(tmp_path), metrics(tmp_path)
     Trainer(config, tmp_path).run()
@@ -388,10 +342,9 @@ def test_a_finished_run_has_nothing_left_to_do(speech, tmp_path):
     assert metrics(tmp_path) == before[1]
 
 
-@known_bug("loop.run never ends where position is at or beyond the end of the new plan")
-def test_a_run_goes_on_with_larger_batches(speech, tmp_path):
+def test_a_run_goes_on_with_larger_batches(tones, tmp_path):
     """There may be fewer batches in a pass now than were already done of it."""
-    config = config_of(speech, dev=str(speech), first_speakers=(), steps=8)
+    config = config_of(tones, dev=str(tones), first_speakers=(), steps=8)
     trainer, reports = Trainer(config, tmp_path), []
     trainer.run(stop=lambda: trainer.step == 1)
 
@@ -408,12 +361,12 @@ def test_a_run_goes_on_with_larger_batches(speech, tmp_path):
     [
         pytest.param(lambda blob: blob[:-1000], id="a piece missing"),
         pytest.param(lambda blob: blob[:100], id="hardly begun"),
-        pytest.param(lambda blob: b"", id="empty", marks=UNPICKLED),
-        pytest.param(lambda blob: b"no state at all", id="something else", marks=UNPICKLED),
+        pytest.param(lambda blob: b"", id="empty"),
+        pytest.param(lambda blob: b"no state at all", id="something else"),
     ],
 )
-def test_a_state_that_cannot_be_read_is_left_alone(speech, tmp_path, spoil):
-    config = config_of(speech, steps=2)
+def test_a_state_that_cannot_be_read_is_left_alone(tones, tmp_path, spoil):
+    config = config_of(tones, steps=2)
     Trainer(config, tmp_path).run()
     path = tmp_path / "state.pt"
     path.write_bytes(spoil(path.read_bytes()))
@@ -421,9 +374,9 @@ def test_a_state_that_cannot_be_read_is_left_alone(speech, tmp_path, spoil):
 
 
 @pytest.mark.parametrize("model", ["tinier", "shorter"])
-def test_a_state_of_another_size_is_left_alone(speech, tmp_path, model):
-    Trainer(config_of(speech, steps=2), tmp_path).run()
-    check_refusal(config_of(speech, model=model), tmp_path)
+def test_a_state_of_another_size_is_left_alone(tones, tmp_path, model):
+    Trainer(config_of(tones, steps=2), tmp_path).run()
+    check_refusal(config_of(tones, model=model), tmp_path)
 
 
 def check_refusal(config: TrainConfig, folder: Path) -> None:
@@ -452,9 +405,9 @@ def work(settings: str, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.timeout(100)
-def test_two_workers_end_where_one_does(speech, tmp_path):
-    config = config_of(speech, dev=str(speech), steps=8, learning_rate=1e-3, **PLAIN)
+@pytest.mark.timeout(200)
+def test_two_workers_end_where_one_does(tones, tmp_path):
+    config = config_of(tones, dev=str(tones), steps=8, learning_rate=1e-3, **PLAIN)
     single = Trainer(config, tmp_path / "one")
     assert any(len(batch) == 1 for batch in single._plan()), "one worker has to be idle at times"
     last = single.run()
@@ -469,7 +422,7 @@ def test_two_workers_end_where_one_does(speech, tmp_path):
         subprocess.Popen([sys.executable, "-c", code], env=shared | {"RANK": rank}) for rank in "01"
     ]
     try:
-        assert [worker.wait(90) for worker in workers] == [0, 0]
+        assert [worker.wait(150) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()

@@ -65,21 +65,43 @@ class TrainConfig:
         """Refuse settings that cannot train anything."""
         if not self.manifests:
             raise ConfigError("train: name at least one manifest of training speech")
-        for name in ("steps", "batch_seconds", "length_step", "max_utterance", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"train: {name} must be positive")
+        for name, low, high in _RANGES:
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"train: {name} must lie between {low:g} and {high:g}")
         if self.max_utterance > self.batch_seconds:
             raise ConfigError("train: batch_seconds must hold an utterance of max_utterance")
-        if not all(0.5 <= speed <= 2.0 for speed in self.speeds) or not self.speeds:
+        if not self.speeds or not all(0.5 <= speed <= 2.0 for speed in self.speeds):
             raise ConfigError("train: speeds must lie between 0.5 and 2")
-        if not 0.0 <= self.background_share <= 1.0:
-            raise ConfigError("train: background_share must lie between 0 and 1")
-        if not 0.0 <= self.middle_loss < 1.0 or not 0.0 <= self.average_decay < 1.0:
-            raise ConfigError("train: middle_loss and average_decay must be from 0 to below 1")
 
     def to_json(self) -> str:
         """Every setting, for the run's folder."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+_TINY, _BELOW_ONE = 1e-9, 1.0 - 1e-9
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("dropout", 0, _BELOW_ONE),
+    ("steps", 1, 1e9),
+    ("warmup_steps", 0, 1e9),
+    ("decay_steps", 0, 1e9),
+    ("learning_rate", _TINY, 1e3),
+    ("weight_decay", 0, 1e3),
+    ("max_grad_norm", _TINY, 1e9),
+    ("average_decay", 0, _BELOW_ONE),
+    ("middle_loss", 0, _BELOW_ONE),
+    ("batch_seconds", _TINY, 1e6),
+    ("length_step", _TINY, 1e6),
+    ("max_utterance", _TINY, 1e6),
+    ("first_steps", 0, 1e9),
+    ("frequency_masks", 0, 100),
+    ("frequency_width", 0, 1e4),
+    ("time_masks", 0, 100),
+    ("time_share", 0, 1),
+    ("background_share", 0, 1),
+    ("epoch_steps", 0, 1e9),
+    ("save_steps", 1, 1e9),
+    ("seed", 0, 1e9),
+)
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
@@ -93,11 +115,7 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path}: cannot read these settings: {error}") from error
-        here = path.parent
-        if "manifests" in values:
-            values["manifests"] = [str(here / str(m)) for m in values["manifests"]]
-        if values.get("dev"):
-            values["dev"] = str(here / str(values["dev"]))
+        values = {name: _beside(path, name, value) for name, value in values.items()}
     values |= overrides
     kinds = {f.name: type(f.default) for f in fields(TrainConfig)}
     for name, value in values.items():
@@ -121,9 +139,19 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return name.strip(), value.strip()
 
 
+def _beside(path: Path, name: str, value: Any) -> Any:
+    """A path in the file `path`, or a list of them, as seen from here; anything else as it is."""
+    if name == "manifests" and isinstance(value, list):
+        return [str(path.parent / one) if isinstance(one, str) else one for one in value]
+    if name == "dev" and isinstance(value, str) and value:
+        return str(path.parent / value)
+    return value
+
+
 def _as(kind: type, name: str, value: Any) -> Any:
     if kind is tuple and isinstance(value, list | tuple):
-        return tuple(value)
+        member = float if name == "speeds" else str
+        return tuple(_as(member, name, one) for one in value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if type(value) is kind:

@@ -74,7 +74,7 @@ def load_corpus(
     ManifestError when none is left.
     """
     if cache is not None:
-        found = _open_cache(utterances, cache)
+        found = _open_cache(utterances, cache, warn)
         if found is not None:
             return found
     pieces: list[NDArray[np.int16]] = []
@@ -93,7 +93,7 @@ def load_corpus(
     if cache is None:
         return corpus
     _write_cache(utterances, corpus, cache)
-    return _open_cache(utterances, cache) or corpus
+    return _open_cache(utterances, cache, lambda known: None) or corpus
 
 
 def _decode(utterance: Utterance) -> NDArray[np.int16] | AudioError:
@@ -105,16 +105,30 @@ def _decode(utterance: Utterance) -> NDArray[np.int16] | AudioError:
 
 
 def _cache_file(utterances: list[Utterance], cache: Path) -> Path:
-    names = "\n".join(f"{u.audio.resolve()} {u.duration}" for u in utterances)
+    names = "\n".join(f"{u.audio.resolve()} {_version(u.audio)}" for u in utterances)
     return cache / f"waveforms-{hashlib.sha256(names.encode()).hexdigest()[:16]}.s16"
 
 
-def _open_cache(utterances: list[Utterance], cache: Path) -> Corpus | None:
+def _version(path: Path) -> str:
+    """What changes when a recording is replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _open_cache(
+    utterances: list[Utterance], cache: Path, warn: Callable[[str], None]
+) -> Corpus | None:
     path = _cache_file(utterances, cache)
     index = path.with_suffix(".json")
     if not (path.exists() and index.exists()):
         return None
     lengths = json.loads(index.read_text(encoding="utf-8"))  # -1: could not be read
+    for utterance, length in zip(utterances, lengths, strict=True):
+        if length < 0:
+            warn(f"{utterance.audio}: could not be read; left out of training")
     kept = tuple(u for u, n in zip(utterances, lengths, strict=True) if n >= 0)
     offsets = (0, *np.cumsum([n for n in lengths if n >= 0]).tolist())
     return Corpus(kept, np.memmap(path, dtype=np.int16, mode="r"), offsets)
@@ -152,8 +166,11 @@ def plan_epoch(
         Pick(i, float(speed), corpus.utterances[i].duration / float(speed))
         for i, speed in zip(chosen, factors, strict=True)
     ]
+    longest = min(16.0, config.max_utterance)
     for _ in range(round(background_share * len(chosen))):
-        picks.append(Pick(-int(rng.integers(1, 2**31)), 1.0, float(rng.uniform(0.5, 16.0))))
+        picks.append(
+            Pick(-int(rng.integers(1, 2**31)), 1.0, float(rng.uniform(min(0.5, longest), longest)))
+        )
     rng.shuffle(picks)  # type: ignore[arg-type]
     by_length: dict[float, list[Pick]] = {}
     for pick in picks:
@@ -198,7 +215,7 @@ def make_batch(
     return Batch(
         waveforms=padded,
         lengths=torch.tensor([len(waveform) for waveform in waveforms]),
-        targets=torch.tensor([token for i in mine for token in ids[i]]),
+        targets=torch.tensor([token for i in mine for token in ids[i]], dtype=torch.int64),
         target_lengths=torch.tensor([len(ids[i]) for i in mine]),
         weight=weight,
     )

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
@@ -26,19 +27,19 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from hyperasr.checkpoint import save_checkpoint
-from hyperasr.decoder import greedy
 from hyperasr.encoder import CONFIGS, Encoder
 from hyperasr.errors import ConfigError, HyperAsrError
 from hyperasr.features import LogMel
 from hyperasr.manifest import Utterance, read_manifest
-from hyperasr.score.wer import ErrorCount, word_errors
 from hyperasr.tokens import BLANK, CharTokens
 from hyperasr.train.augment import spec_augment
 from hyperasr.train.config import TrainConfig
 from hyperasr.train.data import Batch, Corpus, Pick, load_corpus, make_batch, plan_epoch, prefetch
+from hyperasr.train.evaluate import Evaluation, Listener, score
 from hyperasr.train.parallel import Workers
 
 REPORT_STEPS = 20
+_BROKEN_STATE = (EOFError, KeyError, ValueError, UnpicklingError)
 PATIENCE = 50
 """Steps in a row that may end in a loss that is no number before the run gives up."""
 
@@ -56,15 +57,6 @@ class Progress:
     waiting: float
     """Share of the time that the encoder waited for data."""
     seconds_left: float
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Greedy WER on dev after `step` steps, over all and by source."""
-
-    step: int
-    wer: float
-    by_source: dict[str, float]
 
 
 class Trainer:
@@ -107,6 +99,7 @@ class Trainer:
             fused=True,
         )
         self.step = self.epoch = self.position = 0  # position: batches done of this epoch
+        self.evaluated = 0  # the step of the last evaluation
         self.best_wer = float("inf")
         self.failures = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,21 +118,32 @@ class Trainer:
         """Train to the last step, or until `stop()` is true; the state is saved either way."""
         last: Evaluation | None = None
         self.stopped = False
-        while self.step < self.config.steps and not self.stopped:
+        while not self.stopped:
+            if self._due():
+                last = self._evaluate(report)
+            if self.step >= self.config.steps:
+                break
             for progress in self._steps(self._plan(), stop):
                 self._log(asdict(progress))
                 report(progress)
-            if not self.stopped:
-                last = self._evaluate(report)
-                self.save_state()
-        if last is None and not self.stopped:
-            last = self._evaluate(report)
         self.save_state()
         return last
+
+    def _due(self) -> bool:
+        """Whether the weights are to be evaluated before the next step."""
+        if self.step in (0, self.evaluated):
+            return False
+        every = self.config.epoch_steps
+        return self.step == self.config.steps or (
+            self.step % every == 0 if every else self.position == 0
+        )
 
     def _steps(self, plan: list[list[Pick]], stop: Callable[[], bool]) -> Iterator[Progress]:
         """Train on the batches that are left of this epoch, until the next evaluation."""
         config = self.config
+        if self.position >= len(plan):  # the plan got shorter: the settings changed
+            self.epoch, self.position = self.epoch + 1, 0
+            return
         left = plan[self.position :]
         left = left[: config.steps - self.step]
         if self._warming():
@@ -262,6 +266,8 @@ class Trainer:
                 save_checkpoint(self.folder / name, encoder, self.features, self.tokens, half=True)
         if result is not None:
             self.best_wer = min(self.best_wer, result.wer)
+        self.evaluated = self.step
+        self.save_state()
         return result
 
     @property
@@ -270,36 +276,8 @@ class Trainer:
         return cast(Encoder, self.average.module)
 
     def _score_dev(self, encoder: Encoder, dev: Corpus) -> Evaluation:
-        texts: dict[int, str] = {}
-        for found in self.workers.gather(self._transcribe_dev(encoder, dev)):
-            texts |= found
-        pairs: dict[str, list[tuple[str, str]]] = {}
-        for index, utterance in enumerate(dev.utterances):
-            expected = self.tokens.normalise(utterance.text)
-            pairs.setdefault(utterance.source, []).append((expected, texts[index]))
-        counts = {source: word_errors(found) for source, found in pairs.items()}
-        total = ErrorCount(
-            sum(c.errors for c in counts.values()), sum(c.reference for c in counts.values())
-        )
-        return Evaluation(self.step, total.rate, {s: c.rate for s, c in counts.items()})
-
-    @torch.inference_mode()
-    def _transcribe_dev(self, encoder: Encoder, dev: Corpus) -> dict[int, str]:
-        """This worker's share of dev, by index."""
-        seconds = np.diff(dev.offsets) / self.features.config.sample_rate
-        picks = [Pick(i, 1.0, float(s)) for i, s in enumerate(seconds)]
-        order = sorted(picks, key=lambda pick: pick.duration)
-        order = order[self.workers.rank :: self.workers.count]
-        texts: dict[int, str] = {}
-        for start in range(0, len(order), 8):
-            members = order[start : start + 8]
-            batch = make_batch(dev, members, self.tokens, self.config.length_step)
-            lengths = batch.lengths.to(self.device)
-            log_probs, lengths = encoder(*self.features(batch.waveforms.to(self.device), lengths))
-            for pick, row, length in zip(members, log_probs.cpu(), lengths.tolist(), strict=True):
-                words = greedy(row[:length].numpy(), self.tokens.labels)
-                texts[pick.index] = " ".join(word.text for word in words)
-        return texts
+        listener = Listener(encoder, self.features, self.tokens, self.device)
+        return score(listener, dev, self.workers, self.config.length_step, self.step)
 
     # -- state ----------------------------------------------------------------------------
 
@@ -311,6 +289,7 @@ class Trainer:
             "step": self.step,
             "epoch": self.epoch,
             "position": self.position,
+            "evaluated": self.evaluated,
             "best_wer": self.best_wer,
             "features": self.features.state_dict(),
             "encoder": self.encoder.state_dict(),
@@ -323,29 +302,44 @@ class Trainer:
 
     def _load_state(self) -> bool:
         path = self.folder / "state.pt"
+        if path.exists():
+            try:
+                state = torch.load(path, map_location=self.device, weights_only=True)
+                self.encoder.load_state_dict(state["encoder"])
+                self.features.load_state_dict(state["features"])
+                self.average.load_state_dict(state["average"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.step, self.epoch = state["step"], state["epoch"]
+                self.position, self.best_wer = state["position"], state["best_wer"]
+                self.evaluated = state["evaluated"]
+            except (
+                OSError,
+                EOFError,
+                RuntimeError,
+                KeyError,
+                ValueError,
+                UnpicklingError,
+            ) as error:
+                raise ConfigError(
+                    f"{path} cannot be resumed with these settings: choose another folder ({error})"
+                ) from error
+            self.say(f"{self.folder}: resuming at step {self.step}")
+        if self.workers.leads:
+            self._forget_later_metrics()
+        return path.exists()
+
+    def _forget_later_metrics(self) -> None:
+        """Drop what was logged after the state that is resumed: it will be logged again."""
+        path = self.folder / "metrics.jsonl"
         if not path.exists():
-            return False
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            self.encoder.load_state_dict(state["encoder"])
-            self.features.load_state_dict(state["features"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (OSError, RuntimeError, KeyError) as error:
-            raise ConfigError(
-                f"{path} cannot be resumed with these settings: choose another folder ({error})"
-            ) from error
-        self.step, self.epoch = state["step"], state["epoch"]
-        self.position, self.best_wer = state["position"], state["best_wer"]
-        metrics = self.folder / "metrics.jsonl"
-        if (
-            self.workers.leads and metrics.exists()
-        ):  # forget what came after the state that is resumed
-            lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= self.step]
-            metrics.write_text("".join(kept), encoding="utf-8")
-        self.say(f"{self.folder}: resuming at step {self.step}")
-        return True
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):  # else it was cut off while it was written
+                entry = json.loads(line)
+                if entry["step"] <= (self.evaluated if "wer" in entry else self.step):
+                    kept.append(line)
+        path.write_text("".join(kept), encoding="utf-8")
 
     def _log(self, entry: dict[str, Any]) -> None:
         if not self.workers.leads:

@@ -1,0 +1,71 @@
+"""Greedy word error rate on a development corpus, each worker hearing its share of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hyperasr.decoder import greedy
+from hyperasr.encoder import Encoder
+from hyperasr.features import LogMel
+from hyperasr.score.wer import word_errors
+from hyperasr.tokens import Tokens
+from hyperasr.train.data import Corpus, Pick, make_batch
+from hyperasr.train.parallel import Workers
+
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Greedy WER on dev after `step` steps, over all and by source."""
+
+    step: int
+    wer: float
+    by_source: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What turns waveforms into text."""
+
+    encoder: Encoder
+    features: LogMel
+    tokens: Tokens
+    device: torch.device
+
+
+def score(
+    listener: Listener, dev: Corpus, workers: Workers, length_step: float, step: int
+) -> Evaluation:
+    """Transcribe `dev` together with the other workers and count the errors of all."""
+    texts: dict[int, str] = {}
+    for found in workers.gather(_transcribe_share(listener, dev, workers, length_step)):
+        texts |= found
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for index, utterance in enumerate(dev.utterances):
+        expected = listener.tokens.normalise(utterance.text)
+        pairs.setdefault(utterance.source, []).append((expected, texts[index]))
+    by_source = {source: word_errors(found).rate for source, found in pairs.items()}
+    everything = [pair for found in pairs.values() for pair in found]
+    return Evaluation(step, word_errors(everything).rate, by_source)
+
+
+@torch.inference_mode()
+def _transcribe_share(
+    listener: Listener, dev: Corpus, workers: Workers, length_step: float
+) -> dict[int, str]:
+    """The texts of this worker's utterances, by index; like lengths are heard together."""
+    order = np.argsort(np.diff(dev.offsets), kind="stable").tolist()[workers.rank :: workers.count]
+    texts: dict[int, str] = {}
+    for start in range(0, len(order), BATCH_SIZE):
+        members = order[start : start + BATCH_SIZE]
+        picks = [Pick(index, 1.0, dev.utterances[index].duration) for index in members]
+        batch = make_batch(dev, picks, listener.tokens, length_step)
+        lengths = batch.lengths.to(listener.device)
+        features, frames = listener.features(batch.waveforms.to(listener.device), lengths)
+        log_probs, sizes = listener.encoder(features, frames)
+        for index, rows, size in zip(members, log_probs.cpu(), sizes.tolist(), strict=True):
+            words = greedy(rows[:size].numpy(), listener.tokens.labels)
+            texts[index] = " ".join(word.text for word in words)
+    return texts
