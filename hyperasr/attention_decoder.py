@@ -86,7 +86,9 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(B, S, n D) -> (B, n H, S, E)."""
-        return x.unflatten(2, (-1, self.query.out_features // self.n_heads)).transpose(1, 2)
+        B, S, width = x.shape
+        E = self.query.out_features // self.n_heads
+        return x.view(B, S, width // E, E).transpose(1, 2)
 
 
 class Layer(nn.Module):

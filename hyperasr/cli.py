@@ -280,6 +280,25 @@ def train(
         typer.echo(f"{result.wer:.2%} WER on dev; best {trainer.best_wer:.2%} in {output / 'best'}")
 
 
+@app.command()
+def import_speechbrain(
+    folder: Annotated[
+        Path, typer.Argument(help="Training or release folder with model.ckpt.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Checkpoint folder to write.", show_default=False)
+    ],
+    quiet: Quiet = False,
+) -> None:
+    """Turn a SpeechBrain HyperConformer or Conformer into a checkpoint.
+
+    Example: hyperasr import-speechbrain results/hyperconformer_8M/7775 -o checkpoints/published
+    """
+    from hyperasr.importers.speechbrain import import_folder
+
+    import_folder(folder, output, (lambda line: None) if quiet else say)
+
+
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a question that the loop asks after every step."""

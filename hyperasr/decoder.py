@@ -24,7 +24,7 @@ def greedy(
     """
     best = log_probs.argmax(axis=1)  # (S,)
     first = np.flatnonzero(np.diff(best, prepend=-1))  # where each run of one token starts
-    last = np.append(first[1:], len(best)) - 1
+    last = np.append(first, len(best))[1:] - 1
     words: list[Word] = []
     letters: list[tuple[str, int, int, float]] = []
 

@@ -87,7 +87,8 @@ class SentencePieceTokens:
             raise CheckpointError(f"{SENTENCEPIECE_FILE} is not a sentencepiece model") from error
         pieces = [self._processor.IdToPiece(i) for i in range(len(self._processor))]
         self._labels = ("", *pieces[1:])
-        self._alphabet = "".join(sorted({c for p in pieces[1:] for c in p if c != "▁"} | {" "}))
+        letters = {c for i, piece in enumerate(pieces) if self._spells(i) for c in piece}
+        self._alphabet = "".join(sorted(letters - {"▁"} | {" "}))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -100,7 +101,12 @@ class SentencePieceTokens:
 
     def encode(self, text: str) -> list[int]:
         """Normalise `text` and turn it into ids; pieces unknown to the model are left out."""
-        return [i for i in self._processor.EncodeAsIds(self.normalise(text)) if i != BLANK]
+        return [i for i in self._processor.EncodeAsIds(self.normalise(text)) if self._spells(i)]
+
+    def _spells(self, token: int) -> bool:
+        """Whether a piece stands for letters: not the blank, <s>, </s> or <unk>."""
+        special = self._processor.IsControl(token) or self._processor.IsUnknown(token)
+        return token != BLANK and not special
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids -> text with single spaces."""

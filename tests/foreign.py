@@ -212,9 +212,11 @@ class Reference:
         features = self.normalize(decibels, torch.ones(1), epoch=1)
         self.normalize.eval()
         encoded = self.transformer.encode(self.cnn(features), torch.ones(1))
-        self.ctc_lin.w.weight.div_(encoded.std(dim=1).mean())
-        self.ctc_lin.w.bias.copy_(-self.ctc_lin.w.weight @ encoded.mean(dim=(0, 1)))
-        self.ctc_lin.w.bias[:3] = torch.tensor([1.0, -50.0, -50.0])
+        self.ctc_lin.w.weight.mul_(4.0)
+        logits = encoded[0] @ self.ctc_lin.w.weight.T
+        self.ctc_lin.w.bias.copy_(-logits.mean(dim=0))
+        self.ctc_lin.w.bias[0] += logits.std(dim=0).mean()
+        self.ctc_lin.w.bias[1:3] = -50.0
 
     def save(self, folder: Path) -> Path:
         """Write a training folder with the reference's own Checkpointer."""

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hyperasr.errors import CheckpointError
 from hyperasr.tokens import BLANK, ENGLISH, CharTokens, SentencePieceTokens, load_tokens, normalise
 
-REPORTED = "reported, not yet repaired"
 SENTENCES = [
     "the quick brown fox jumps over the lazy dog",
     "pack my box with five dozen liquor jugs",
@@ -169,13 +168,11 @@ def test_accents_and_case_of_subwords_follow_their_letters():
     assert SUBWORDS["capitals"].normalise("thé fox isn\u2019t") == "THE FOX ISN'T"
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason=REPORTED)
 def test_marks_of_the_model_are_not_letters_of_the_vocabulary():
     tokens = SUBWORDS["unknown first"]  # its pieces 1 and 2 are <s> and </s>
     assert tokens.normalise("the <fox> / box") == "the fox box"
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason=REPORTED)
 def test_what_a_model_with_a_padding_piece_cannot_spell_is_left_out():
     tokens = train(pad_id=0, unk_id=1, bos_id=-1, eos_id=-1)
     assert tokens.decode(tokens.encode("the <fox>")) == "the fox"

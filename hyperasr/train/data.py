@@ -137,7 +137,7 @@ def _open_cache(
 def _write_cache(utterances: list[Utterance], corpus: Corpus, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     path = _cache_file(utterances, cache)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # workers may all write it
     corpus.samples.tofile(partial)
     partial.replace(path)
     sizes = dict(zip(map(id, corpus.utterances), np.diff(corpus.offsets).tolist(), strict=True))
