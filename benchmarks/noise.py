@@ -47,7 +47,8 @@ def main() -> None:
     for name, samples in sounds.items():
         windows = list(cut(np.array_split(samples, max(1, len(samples) // WINDOW))))
         log_probs = [transcriber.listen([window.samples])[0] for window in windows]
-        words = decoder.greedy(stitch(windows, log_probs), transcriber.labels)
+        spans = [(window.start, window.end) for window in windows]
+        words = decoder.greedy(stitch(spans, log_probs), transcriber.labels)
         rows[name] = round(len(words) * 3600 / seconds)
         table.add_row(name, str(rows[name]))
     Console().print(table)

@@ -23,10 +23,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from hyperasr.attention_decoder import AttentionDecoder, AttentionDecoderConfig
-from hyperasr.encoder import Encoder, EncoderConfig
+from hyperasr.audio import SAMPLE_RATE
+from hyperasr.encoder import SUBSAMPLING, Encoder, EncoderConfig
 from hyperasr.errors import CheckpointError, ConfigError
 from hyperasr.features import FeatureConfig, LogMel
 from hyperasr.tokens import Tokens, load_tokens
+from hyperasr.windows import FRAME
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -52,8 +54,11 @@ def find_checkpoint(name: str | Path) -> Path:
 
     Raises CheckpointError that lists the names when there is neither.
     """
-    if (Path(name) / CONFIG_FILE).is_file():
-        return Path(name)
+    try:
+        if (Path(name) / CONFIG_FILE).is_file():
+            return Path(name)
+    except OSError as error:
+        raise CheckpointError(f"{name}: {(error.strerror or str(error)).lower()}") from error
     here = Path(__file__).parent
     known: dict[str, Path] = {}
     for home in (here.parent / "checkpoints", here / "checkpoints"):  # source tree, installed
@@ -82,6 +87,11 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder}/{CONFIG_FILE} does not describe a model: {error}"
         ) from error
+    if (features.config.sample_rate, features.config.hop * SUBSAMPLING) != (SAMPLE_RATE, FRAME):
+        raise CheckpointError(
+            f"{folder}/{CONFIG_FILE}: features must be of {SAMPLE_RATE} Hz, {FRAME // SUBSAMPLING} "
+            "samples apart"
+        )
     if len(tokens.labels) != encoder.config.vocab_size:
         raise CheckpointError(
             f"{folder}: the vocabulary has {len(tokens.labels)} tokens, "

@@ -4,9 +4,10 @@ No torch at the top of this file: `--help` and mistyped options must answer at o
 Results go to stdout, everything said to a person goes to stderr.
 
 Exit codes: 0 all done; 1 some files failed, the others were written; 2 wrong usage; 3 the model
-could not be loaded; 4 nothing to do; 130 interrupted, state saved.
+could not be loaded; 130 interrupted, state saved.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -22,20 +23,27 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hyperasr import __version__, writers
-from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError
+from hyperasr.errors import (
+    AudioError,
+    CheckpointError,
+    ConfigError,
+    HyperAsrError,
+    OutputError,
+)
 from hyperasr.transcript import Transcript
 
 if TYPE_CHECKING:
     from hyperasr.train.evaluate import Evaluation
     from hyperasr.train.loop import Progress as TrainProgress
 
-FAILED, USAGE, NO_MODEL, NOTHING_TO_DO, INTERRUPTED = 1, 2, 3, 4, 130
+FAILED, USAGE, NO_MODEL, INTERRUPTED = 1, 2, 3, 130
 
 PATIENCE = 2.0
 """Seconds before a progress bar appears."""
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Transcribe speech to text and subtitles; train the models that do it.",
@@ -67,7 +75,10 @@ def root(
 
 @app.command()
 def transcribe(
-    audio: Annotated[list[Path], typer.Argument(help="Audio or video files.", show_default=False)],
+    audio: Annotated[
+        list[Path],
+        typer.Argument(help="Audio or video files.", show_default=False, readable=False),
+    ],
     model: Annotated[
         str,
         typer.Option("--model", "-m", envvar="HYPERASR_MODEL", help="Checkpoint folder or name."),
@@ -102,7 +113,7 @@ def transcribe(
 
     Example: hyperasr transcribe interview.wav -f srt,txt -o subtitles
     """
-    formats = _formats(output_format or ["txt"])
+    formats = _formats(["txt"] if output_format is None else output_format)
     targets = _targets(audio, output_dir, formats)
 
     from hyperasr import runtime  # after the options are known to be good: torch takes seconds
@@ -112,14 +123,33 @@ def transcribe(
 
     transcriber = Transcriber.load(model, device, batch_size)
     failed = 0
-    with _bar(audio, quiet) as heard:
+    bar = _Bar(audio, quiet)
+    try:
         for path in audio:
             try:
-                transcript = transcriber(path, heard)
-                _deliver(transcript, targets[path], formats)
-            except HyperAsrError as error:
+                transcript = transcriber(path, bar.heard)
+            except AudioError as error:
+                bar.pause()
                 say(f"{path}: {error}")
                 failed += 1
+                continue
+            finally:
+                bar.next_file()
+            bar.pause()
+            if not transcript.words and not quiet:
+                say(f"{path}: no speech heard")
+            try:
+                _deliver(transcript, targets[path], formats)
+            except OutputError as error:
+                say(f"{path}: {error}")
+                failed += 1
+                if targets[path] is None:  # stdout is gone for the next file too
+                    break
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is written")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        bar.pause()
     if failed:
         if len(audio) > 1:
             say(f"{failed} of {len(audio)} files failed")
@@ -134,79 +164,99 @@ def _formats(asked: list[str]) -> list[str]:
             raise typer.BadParameter(
                 f"no format {name!r}; known: {', '.join(writers.WRITERS)}, all", param_hint="-f"
             )
+    if not names:
+        raise typer.BadParameter("name at least one format", param_hint="-f")
     return list(writers.WRITERS) if "all" in names else list(dict.fromkeys(names))
 
 
 def _targets(inputs: list[Path], output_dir: str, formats: list[str]) -> dict[Path, Path | None]:
     """Where each input's results go, without their suffix; None for stdout.
 
-    Two inputs that would share a result are refused before anything is written.
+    Results that would overwrite each other or an input are refused before anything is written.
     """
     if output_dir == "-":
-        if len(formats) > 1:
-            raise typer.BadParameter(
-                "several formats need a folder: add --output-dir", param_hint="-f"
-            )
+        several = "several formats" if len(formats) > 1 else ""
+        if len(set(inputs)) > 1 and formats != ["txt"]:
+            several = f"several files as {formats[0]}"
+        if several:
+            raise typer.BadParameter(f"{several} need a folder: add --output-dir", param_hint="-f")
         return dict.fromkeys(inputs)
     targets: dict[Path, Path | None] = {}
-    taken: dict[Path, Path] = {}
+    taken = {os.path.realpath(path): path for path in inputs}
     for path in dict.fromkeys(inputs):
         folder = path.parent if output_dir == "source" else Path(output_dir)
-        target = folder / path.stem
-        if target in taken:
-            raise typer.BadParameter(
-                f"{taken[target]} and {path} would both be written to {target}.{formats[0]}: "
-                "transcribe them into different folders",
-                param_hint="AUDIO",
-            )
-        taken[target] = path
-        targets[path] = target
+        targets[path] = folder / path.stem
+        for name in formats:
+            result = os.path.realpath(folder / f"{path.stem}.{name}")
+            if result in taken:
+                raise typer.BadParameter(
+                    f"the {name} of {path} would overwrite {taken[result]} or what comes of it: "
+                    "choose another folder",
+                    param_hint="--output-dir",
+                )
+            taken[result] = path
     return targets
 
 
 def _deliver(transcript: Transcript, target: Path | None, formats: list[str]) -> None:
     for name in formats:
         text = writers.WRITERS[name](transcript)
-        if target is None:
+        if target is not None:
+            writers.save(text, target.with_name(f"{target.name}.{name}"))
+            continue
+        try:
             sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
             sys.stdout.buffer.flush()
-        else:
-            writers.save(text, target.with_name(f"{target.name}.{name}"))
+        except (OSError, AttributeError) as error:  # closed stdout has no buffer
+            sys.stdout = None  # or Python complains again at the end
+            reason = getattr(error, "strerror", None) or "it is closed"
+            raise OutputError(f"cannot write to stdout: {reason.lower()}") from error
 
 
-@contextmanager
-def _bar(inputs: list[Path], quiet: bool) -> Iterator[Callable[[float], None]]:
-    """A bar of the audio seconds done, which appears only when the work takes a while."""
+class _Bar:
+    """A bar of the audio seconds done, shown only in a terminal and when the work takes a while."""
+
+    def __init__(self, inputs: list[Path], quiet: bool):
+        self._hidden = quiet or not console.is_terminal
+        self._since = monotonic()
+        self._before = self._now = 0.0  # seconds of the files done, and of the one at hand
+        lengths = [] if self._hidden else [_duration(path) for path in inputs]
+        total = sum(length for length in lengths if length is not None)
+        self._progress = Progress(
+            TextColumn("transcribing"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f} s" if None in lengths else f"of {total:.0f} s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=self._hidden,
+        )
+        self._task = self._progress.add_task("", total=None if None in lengths else total)
+
+    def heard(self, seconds: float) -> None:
+        """So many seconds of the file at hand are done."""
+        self._now = seconds
+        self._progress.update(self._task, completed=self._before + seconds)
+        if monotonic() - self._since > PATIENCE:
+            self._progress.start()
+
+    def next_file(self) -> None:
+        """The file at hand is done."""
+        self._before, self._now = self._before + self._now, 0.0
+
+    def pause(self) -> None:
+        """Clear the bar away, for a line that is to be printed."""
+        self._progress.stop()
+
+
+def _duration(path: Path) -> float | None:
+    """Seconds, as the header says; 0 for a file that will be complained about in its turn."""
     from hyperasr.audio import duration
 
-    progress = Progress(
-        TextColumn("transcribing"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-    )
-    if progress.disable:
-        yield lambda seconds: None
-        return
-    total = sum(duration(path) or 0.0 for path in inputs)
-    task = progress.add_task("transcribing", total=total or None)
-    since, done, last = monotonic(), 0.0, 0.0
-
-    def heard(seconds: float) -> None:
-        nonlocal done, last
-        done += seconds - last if seconds > last else seconds  # fewer than before: the next file
-        last = seconds
-        progress.update(task, completed=done)
-        if monotonic() - since > PATIENCE:
-            progress.start()
-
     try:
-        yield heard
-    finally:
-        progress.stop()
+        return duration(path)
+    except AudioError:
+        return 0.0
 
 
 @app.command()
@@ -268,16 +318,28 @@ def train(
 
     device = runtime.choose_device(device)
     bfloat16 = precision == "bfloat16" or (precision == "auto" and runtime.has_bfloat16(device))
-    trainer = Trainer(settings, output, device=device, bfloat16=bfloat16, cache=cache, say=say)
-    with _stop_on_signal() as stopped, _train_bar(quiet or not trainer.workers.leads) as report:
-        result = trainer.run(report, stopped)
+    tell = _nobody if quiet else say
+    try:
+        trainer = Trainer(settings, output, device=device, bfloat16=bfloat16, cache=cache, say=tell)
+        begun = trainer.step
+        with _stop_on_signal() as stopped, _train_bar(quiet or not trainer.workers.leads) as report:
+            result = trainer.run(report, stopped)
+    except OSError as error:
+        where, reason = error.filename or output, error.strerror or str(error)
+        raise OutputError(f"{where}: {reason.lower()}: free space or choose another") from error
     if stopped():
         say(f"stopped at step {trainer.step}; the same command goes on from there")
         raise typer.Exit(INTERRUPTED)
-    if result is None and trainer.workers.leads:
-        say(f"{output}: has its {trainer.step} steps already; raise --steps to go on")
-    elif result is not None and trainer.workers.leads:
+    if not trainer.workers.leads:
+        return
+    if trainer.step == begun:
+        tell(f"{output}: has its {trainer.step} steps already; raise --steps to go on")
+    elif result is not None:
         typer.echo(f"{result.wer:.2%} WER on dev; best {trainer.best_wer:.2%} in {output / 'best'}")
+
+
+def _nobody(message: str) -> None:
+    """Who listens with --quiet."""
 
 
 @app.command()
@@ -296,7 +358,7 @@ def import_speechbrain(
     """
     from hyperasr.importers.speechbrain import import_folder
 
-    import_folder(folder, output, (lambda line: None) if quiet else say)
+    import_folder(folder, output, _nobody if quiet else say)
 
 
 @contextmanager

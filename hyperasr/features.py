@@ -31,6 +31,8 @@ class FeatureConfig:
         """Refuse sizes that give no filter bank."""
         if min(self.sample_rate, self.window, self.hop, self.n_mels) <= 0:
             raise ConfigError("features: sample_rate, window, hop and n_mels must be positive")
+        if self.window % 2:
+            raise ConfigError(f"features: window={self.window} must be even")
         if self.hop > self.window:
             raise ConfigError(f"features: hop={self.hop} skips samples, window={self.window}")
 

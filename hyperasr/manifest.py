@@ -49,12 +49,12 @@ def _parse(line: str, manifest: Path, number: int) -> Utterance:
     if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
         raise ManifestError(f'{where}: "audio_filepath" is missing')
     duration: Any = entry.get("duration")
-    number = isinstance(duration, int | float) and not isinstance(duration, bool)
-    if not number or not 0 < duration < LONGEST:
+    is_number = isinstance(duration, int | float) and not isinstance(duration, bool)
+    if not is_number or not 0 < duration < LONGEST:
         raise ManifestError(f'{where}: "duration" must be a positive number of seconds')
     texts = {name: entry.get(name) for name in ("text", "speaker", "source")}
     for name, value in texts.items():
-        if not isinstance(value, str | int | None):
+        if isinstance(value, bool) or not isinstance(value, str | int | None):
             raise ManifestError(f'{where}: "{name}" must be a string')
     return Utterance(
         audio=manifest.parent / entry["audio_filepath"],

@@ -6,6 +6,7 @@ No torch at the top of this file.
 import ctypes
 import os
 import platform
+import re
 
 from hyperasr.errors import ConfigError
 
@@ -27,7 +28,7 @@ def settle(threads: int = 0) -> None:
     if threads:
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, os.cpu_count() or threads))
 
 
 def choose_device(name: str) -> str:
@@ -37,6 +38,8 @@ def choose_device(name: str) -> str:
     """
     import torch
 
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ConfigError(f"device {name!r} is not known: auto, cpu, cuda, cuda:1 or mps")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,6 +1,7 @@
 """Audio file in, transcript out: the flow, in order. Start reading here."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hyperasr import audio, decoder
 from hyperasr.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
 from hyperasr.runtime import choose_device
 from hyperasr.transcript import Transcript
-from hyperasr.windows import Window, cut, segments, stitch
+from hyperasr.windows import cut, segments, stitch
 
 BATCH_SIZE = 8
 """Windows that are encoded together."""
@@ -46,15 +47,16 @@ class Transcriber:
 
         Raises AudioError when the file cannot be read.
         """
-        windows: list[Window] = []
+        spans: list[tuple[int, int]] = []  # (start, end) of each window, in samples
         log_probs: list[NDArray[np.float32]] = []
         pending = cut(audio.blocks(path))
         while batch := list(islice(pending, self.batch_size)):
             log_probs += self.listen([window.samples for window in batch])
-            windows += batch
+            spans += [(window.start, window.end) for window in batch]
             heard(batch[-1].end / audio.SAMPLE_RATE)
-        duration = windows[-1].end / audio.SAMPLE_RATE
-        words = decoder.greedy(stitch(windows, log_probs), self.labels)
+        duration = spans[-1][1] / audio.SAMPLE_RATE
+        heard_words = decoder.greedy(stitch(spans, log_probs), self.labels)
+        words = [replace(word, end=min(word.end, duration)) for word in heard_words]
         return Transcript(str(path), duration, segments(words), model=self.name)
 
     @torch.inference_mode()

@@ -20,6 +20,8 @@ WINDOW = 400 * FRAME
 """16 s, the longest piece of audio that the encoder hears at once."""
 STEP = 300 * FRAME
 """12 s from the start of one window to the start of the next."""
+LONGEST = 30.0
+"""Seconds that a segment lasts at most, unless one word does."""
 PAUSE = 0.7
 """Seconds without a word after which a new segment starts."""
 
@@ -59,25 +61,43 @@ def cut(blocks: Iterable[NDArray[np.float32]]) -> Iterator[Window]:
 
 
 def stitch(
-    windows: Sequence[Window], log_probs: Sequence[NDArray[np.float32]]
+    spans: Sequence[tuple[int, int]], log_probs: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    """The windows of a recording and their (S, V) log-probabilities -> those of the recording."""
-    seams = [(a.end + b.start) // 2 // FRAME for a, b in pairwise(windows)]
+    """(start, end) of each window and its (S, V) log-probabilities -> those of the recording."""
+    seams = [(end + start) // 2 // FRAME for (_, end), (start, _) in pairwise(spans)]
     begins, ends = [0, *seams], [*seams, None]
     return np.concatenate(
         [
-            rows[begin - window.start // FRAME : end and end - window.start // FRAME]
-            for window, rows, begin, end in zip(windows, log_probs, begins, ends, strict=True)
+            rows[begin - start // FRAME : end and end - start // FRAME]
+            for (start, _), rows, begin, end in zip(spans, log_probs, begins, ends, strict=True)
         ]
     )
 
 
 def segments(words: Sequence[Word], pause: float = PAUSE) -> tuple[Segment, ...]:
-    """Words in order -> segments that end where nobody speaks for `pause` seconds."""
+    """Words in order -> segments that end where nobody speaks for `pause` seconds.
+
+    One that would be longer than LONGEST is cut at the longest pause in it.
+    """
     groups: list[list[Word]] = []
     for word in words:
         if groups and word.start - groups[-1][-1].end < pause:
             groups[-1].append(word)
         else:
             groups.append([word])
-    return tuple(Segment(group[0].start, group[-1].end, tuple(group)) for group in groups)
+    whole = [part for group in groups for part in _cut_long(group)]
+    return tuple(Segment(part[0].start, part[-1].end, tuple(part)) for part in whole)
+
+
+def _cut_long(words: list[Word]) -> list[list[Word]]:
+    done: list[list[Word]] = []
+    waiting = [words]
+    while waiting:
+        part = waiting.pop()
+        if part[-1].end - part[0].start <= LONGEST or len(part) == 1:
+            done.append(part)
+            continue
+        gaps = [after.start - before.end for before, after in pairwise(part)]
+        at = gaps.index(max(gaps)) + 1
+        waiting += [part[at:], part[:at]]
+    return done

@@ -22,12 +22,6 @@ from hyperasr.transcript import Segment, Transcript
 SCHEMA_VERSION = 1  # of the JSON; raised when a field changes its meaning or goes away
 LANGUAGE = "en"  # the only one the models speak
 
-LINE_WIDTH = (
-    42  # characters; this and the two below are the limits of Netflix's English style guide
-)
-CUE_LINES = 2
-CUE_SECONDS = 7.0
-
 
 def to_txt(transcript: Transcript) -> str:
     """One line per segment that has words, words only."""

@@ -14,7 +14,7 @@ from hyperasr.tokens import CharTokens
 from hyperasr.transcribe import Transcriber
 
 ROOT = Path(__file__).parents[1]
-EXAMPLE = ROOT / "examples" / "old-house.flac"
+EXAMPLE = ROOT / "examples" / "morning.flac"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def hyperasr(*arguments):
 
 def test_the_first_command_of_the_readme_prints_what_the_readme_says():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    promised = re.search(r"transcribe examples/old-house.flac\n```\n\n```\n(.*?)```", readme, re.S)
+    promised = re.search(r"transcribe examples/morning.flac\n```\n\n```\n(.*?)```", readme, re.S)
     result = hyperasr("transcribe", EXAMPLE)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == promised.group(1)
@@ -65,7 +65,7 @@ def test_bad_input_is_one_line_each_and_the_rest_is_done(tmp_path):
     assert summary == "hyperasr: 4 of 5 files failed"
     for path, line in zip(bad, lines, strict=True):
         assert line.startswith(f"hyperasr: {path}: ")
-    assert (tmp_path / "out" / "old-house.txt").read_text(encoding="utf-8").strip()
+    assert (tmp_path / "out" / "morning.txt").read_text(encoding="utf-8").strip()
     assert "Traceback" not in result.stderr
 
 

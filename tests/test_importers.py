@@ -4,6 +4,9 @@ These tests run the reference itself, from the PyPI package speechbrain, and are
 is not installed; test_importers_folders.py needs no more than its names.
 """
 
+import sys
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import sentencepiece
@@ -17,7 +20,20 @@ from hyperasr.decoder import greedy
 from hyperasr.errors import CheckpointError
 from hyperasr.importers.speechbrain import import_folder
 
-pytest.importorskip("speechbrain")
+# Not imported while tests are collected: hypothesis then looks into every module, and those that
+# speechbrain loads lazily warn when looked at.
+pytestmark = pytest.mark.skipif(
+    find_spec("speechbrain") is None, reason="needs the reference, the package speechbrain"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_the_reference():
+    """Afterwards: hypothesis looks into every loaded module, and speechbrain's lazy ones warn."""
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "speechbrain"]:
+        del sys.modules[name]
+
 
 MIXERS = {"hyperconformer": "hypermixing", "conformer": "RelPosMHAXL"}
 SIZES = {"8m": {"d_model": 144, "d_ffn": 576}, "22m": {"d_model": 256, "d_ffn": 1024}}
@@ -36,7 +52,8 @@ def signal() -> np.ndarray:
     if folder.is_dir():
         return np.concatenate([audio.read(path) for path in sorted(folder.iterdir())[:4]])
     time = np.arange(31 * 16_000) / 16_000
-    tones = sum(np.sin(2 * np.pi * hertz * time * (1 + 0.1 * time)) for hertz in (90, 410, 1700))
+    sway = 20 * np.sin(3 * time)
+    tones = sum(np.sin(2 * np.pi * hertz * time + sway) for hertz in (90, 410, 1700))
     noise = np.random.default_rng(0).normal(0, 0.02, len(time))
     return (0.1 * tones * np.sin(9 * time) ** 4 + noise).astype(np.float32)
 
@@ -67,7 +84,7 @@ def test_an_imported_model_answers_as_the_reference(name, tmp_path, signal):
         close(log_probs, ctc, 1e-4)
         words = [word.text for word in greedy(log_probs[0].numpy(), ours.tokens.labels)]
         assert words == best_path(ctc[0], pieces)
-        assert len(words) > 2  # or nothing was compared
+        assert len("".join(words)) > 4  # or nothing was compared
 
         heard, sizes = ours.encoder.norm(hidden), ours.encoder.output_lengths(counts)
         answer = ours.decoder(heard, sizes, tokens, torch.tensor([tokens.shape[1]]))

@@ -17,11 +17,11 @@ import torch
 from sounds import SAMPLE_RATE, noise, record, tone
 
 from hyperasr.checkpoint import load_checkpoint
-from hyperasr.encoder import EncoderConfig
+from hyperasr.encoder import Encoder, EncoderConfig
 from hyperasr.errors import ConfigError, HyperAsrError, ManifestError
 from hyperasr.train import loop
 from hyperasr.train.config import TrainConfig, load_config
-from hyperasr.train.data import Batch, make_batch
+from hyperasr.train.data import Batch, Corpus, make_batch
 from hyperasr.train.loop import Evaluation, Pick, Progress, Trainer
 
 TINY = EncoderConfig(d_model=16, n_layers=2, n_heads=2, d_ffn=32, channels=(4, 4))
@@ -124,10 +124,22 @@ def test_a_run_learns_and_leaves_checkpoints_and_metrics(tones, tmp_path):
         in_half = {name: x.half().float() for name, x in ours.state_dict().items()}
         assert equal(in_half, dict(theirs.state_dict()))
     assert saved.encoder.config == replace(TINY, dropout=0.0)
-    best = load_checkpoint(folder / "best")
-    trainer.average.module.load_state_dict(best.encoder.state_dict())
-    rescored = trainer._score_dev(trainer.averaged.eval(), trainer.dev)
-    assert rescored.wer == min(wer for _, wer in evaluations(folder))
+
+
+def test_best_is_the_checkpoint_with_the_lowest_wer(tones, tmp_path):
+    trainer = Trainer(config_of(tones, dev=str(tones), **QUIET), tmp_path)
+    wers, weights = iter([0.5, 0.2, 0.2, 0.4, 0.3, 0.6]), {}
+
+    def score(encoder: Encoder, dev: Corpus) -> Evaluation:
+        wer = next(wers)
+        weights.setdefault(wer, encoder.ctc.weight.half().float())
+        return Evaluation(trainer.step, wer, {})
+
+    trainer._score_dev = score
+    trainer.run()
+    for name, wer in (("best", 0.2), ("checkpoint", 0.6)):
+        assert torch.equal(load_checkpoint(tmp_path / name).encoder.ctc.weight, weights[wer])
+    assert trainer.best_wer == 0.2
 
 
 def batch_of(trainer: Trainer, *indices: int) -> Batch:
@@ -401,13 +413,15 @@ def work(settings: str, folder: Path) -> None:
     torch.distributed.barrier()
     second = Trainer(config, folder)
     last = second.run()
-    torch.save([second.encoder.state_dict(), last.wer], folder / f"rank{rank}.pt")
+    gradient = second.encoder.ctc.weight.grad
+    torch.save([second.encoder.state_dict(), last.wer, gradient], folder / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.timeout(200)
 def test_two_workers_end_where_one_does(tones, tmp_path):
-    config = config_of(tones, dev=str(tones), steps=8, learning_rate=1e-3, **PLAIN)
+    rates = {"learning_rate": 1e-3, "max_grad_norm": 1e6}  # gradients as they are
+    config = config_of(tones, dev=str(tones), steps=8, **rates, **PLAIN)
     single = Trainer(config, tmp_path / "one")
     assert any(len(batch) == 1 for batch in single._plan()), "one worker has to be idle at times"
     last = single.run()
@@ -426,8 +440,11 @@ def test_two_workers_end_where_one_does(tones, tmp_path):
     finally:
         for worker in workers:
             worker.kill()
-    (ours, wer), (theirs, other_wer) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in "01")
+    ours, theirs = (torch.load(tmp_path / f"rank{rank}.pt") for rank in "01")
     assert equal(ours, theirs)
-    assert wer == other_wer == last.wer
-    torch.testing.assert_close(ours, dict(single.encoder.state_dict()), atol=1e-5, rtol=0)
+    weights, wer, gradient = ours
+    assert wer == last.wer
+    torch.testing.assert_close(weights, dict(single.encoder.state_dict()), atol=1e-5, rtol=0)
+    expected = single.encoder.ctc.weight.grad
+    torch.testing.assert_close(gradient, expected, atol=1e-3 * expected.abs().max(), rtol=0)
     assert np.allclose(losses(tmp_path), losses(tmp_path / "one"), rtol=1e-5, atol=0)

@@ -125,7 +125,10 @@ def _open_cache(
     index = path.with_suffix(".json")
     if not (path.exists() and index.exists()):
         return None
-    lengths = json.loads(index.read_text(encoding="utf-8"))  # -1: could not be read
+    try:
+        lengths = json.loads(index.read_text(encoding="utf-8"))  # -1: could not be read
+    except ValueError:
+        return None
     for utterance, length in zip(utterances, lengths, strict=True):
         if length < 0:
             warn(f"{utterance.audio}: could not be read; left out of training")

@@ -39,7 +39,7 @@ from hyperasr.train.evaluate import Evaluation, Listener, score
 from hyperasr.train.parallel import Workers
 
 REPORT_STEPS = 20
-_BROKEN_STATE = (EOFError, KeyError, ValueError, UnpicklingError)
+_BROKEN_STATE = (EOFError, KeyError, TypeError, ValueError, UnpicklingError)
 PATIENCE = 50
 """Steps in a row that may end in a loss that is no number before the run gives up."""
 
@@ -311,17 +311,12 @@ class Trainer:
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.step, self.epoch = state["step"], state["epoch"]
                 self.position, self.best_wer = state["position"], state["best_wer"]
-                self.evaluated = state["evaluated"]
-            except (
-                OSError,
-                EOFError,
-                RuntimeError,
-                KeyError,
-                ValueError,
-                UnpicklingError,
-            ) as error:
+                self.evaluated = state.get("evaluated", 0)
+            except (*_BROKEN_STATE, OSError, RuntimeError) as error:
+                reason = str(error).splitlines()[0] if str(error) else "it is empty"
                 raise ConfigError(
-                    f"{path} cannot be resumed with these settings: choose another folder ({error})"
+                    f"{path} is damaged or of another model than {self.config.model} "
+                    f"({reason[:100]}): choose another folder"
                 ) from error
             self.say(f"{self.folder}: resuming at step {self.step}")
         if self.workers.leads:
@@ -335,10 +330,13 @@ class Trainer:
             return
         kept = []
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):  # else it was cut off while it was written
+            try:
                 entry = json.loads(line)
-                if entry["step"] <= (self.evaluated if "wer" in entry else self.step):
+                last = self.evaluated if "wer" in entry else self.step
+                if line.endswith("\n") and entry["step"] <= last:
                     kept.append(line)
+            except (ValueError, KeyError, TypeError):  # cut off while it was written
+                continue
         path.write_text("".join(kept), encoding="utf-8")
 
     def _log(self, entry: dict[str, Any]) -> None:
@@ -415,7 +413,12 @@ class Trainer:
 def _decode_dev(
     config: TrainConfig, cache: Path | None, say: Callable[[str], None]
 ) -> Corpus | None:
-    return load_corpus(read_manifest(Path(config.dev)), cache, say) if config.dev else None
+    if not config.dev:
+        return None
+    utterances = read_manifest(Path(config.dev))
+    if not any(utterance.text.strip() for utterance in utterances):
+        raise ConfigError(f"{config.dev}: no texts to measure word errors against")
+    return load_corpus(utterances, cache, say)
 
 
 def _say_nothing(message: str) -> None:
