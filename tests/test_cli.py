@@ -1,11 +1,13 @@
 """The command line through its front door, with the model replaced by a stub."""
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from hyperasr import cli, transcribe
@@ -63,7 +65,12 @@ def test_every_format_is_written_beside_the_input_or_into_a_folder(tmp_path):
     "arguments",
     [
         ["a.wav", "-f", "docx"],
+        ["a.wav", "-f", ","],
         ["a.wav", "-f", "srt,txt"],  # two formats into one stdout
+        ["a.wav", "b.wav", "-f", "json"],  # two documents in one stdout
+        ["talk.txt", "-o", "source"],  # the transcript would replace the recording
+        ["talk.txt", "-o", "."],
+        ["x/a.wav", "x/../x/a.flac", "-o", "source"],
         ["x/a.wav", "y/a.wav", "-o", "out"],  # the second would overwrite the first
         ["a.wav", "--batch-size", "0"],
         [],
@@ -122,3 +129,83 @@ def test_no_source_file_is_longer_than_450_lines():
     tests = Path(__file__).parent.rglob("*.py")
     lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in [*sources, *tests]}
     assert not {str(path): n for path, n in lengths.items() if n > 450}
+
+
+def test_a_recording_without_speech_is_said_to_hold_none(monkeypatch):
+    silence = Transcript("quiet.wav", 1.0, ())
+    monkeypatch.setattr(transcribe.Transcriber, "load", lambda *_: lambda path, heard: silence)
+    result = run("quiet.wav")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "hyperasr: quiet.wav: no speech heard\n"
+
+
+def test_an_interrupt_is_said_and_keeps_what_is_done(monkeypatch, tmp_path):
+    def hear(path, heard):
+        if path.name == "b.wav":
+            raise KeyboardInterrupt
+        return Transcript(str(path), 1.0, (Segment(0.0, 1.0, (Word("a", 0.0, 1.0, 0.9),)),))
+
+    monkeypatch.setattr(transcribe.Transcriber, "load", lambda *_: hear)
+    result = run("a.wav", "b.wav", "c.wav", "-o", tmp_path)
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+class Terminal:
+    """A console in a terminal, and what was printed to it."""
+
+    def __init__(self):
+        self.text = io.StringIO()
+        self.console = Console(file=self.text, force_terminal=True, width=80)
+
+
+@pytest.mark.parametrize("lengths", [{"a.wav": 5.0, "b.wav": 7.0}, {"a.wav": None, "b.wav": 7.0}])
+def test_in_a_terminal_a_bar_counts_the_seconds_of_all_files(monkeypatch, lengths):
+    """One file is missing and one may not say how long it is: neither stops the bar."""
+    terminal = Terminal()
+    monkeypatch.setattr(cli, "console", terminal.console)
+    monkeypatch.setattr(cli, "PATIENCE", 0.0)
+
+    def duration(path):
+        if path.name not in lengths:
+            raise AudioError("no such file")
+        return lengths[path.name]
+
+    monkeypatch.setattr("hyperasr.audio.duration", duration)
+    bar = cli._Bar([Path(name) for name in ("a.wav", "gone.wav", "b.wav")], quiet=False)
+    bar.heard(5.0)
+    bar.next_file()
+    bar.next_file()
+    bar.heard(7.0)
+    assert bar._progress.tasks[0].completed == 12.0
+    bar.pause()
+    assert "transcribing" in terminal.text.getvalue()
+
+
+def test_no_bar_where_nobody_looks():
+    bar = cli._Bar([Path("gone.wav")], quiet=False)  # stderr of a test is no terminal
+    bar.heard(1.0)
+    bar.pause()
+
+
+def test_a_full_stdout_is_one_line_and_ends_the_work():
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    code = (
+        "from hyperasr import cli, transcribe; from hyperasr.transcript import *; "
+        "said = Transcript('a', 1.0, (Segment(0.0, 1.0, (Word('a', 0.0, 1.0, 0.9),)),)); "
+        "transcribe.Transcriber.load = lambda *_: lambda path, heard: said; "
+        "import sys; sys.argv = ['hyperasr', 'transcribe', 'a.wav', 'b.wav']; cli.main()"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "a.wav: cannot write to stdout: no space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
