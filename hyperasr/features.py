@@ -7,6 +7,7 @@ Every utterance is treated by itself: its silence floor (80 dB below its loudest
 number of frames depend on nothing else in the batch.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -99,8 +100,8 @@ def mel_filters(config: FeatureConfig) -> Tensor:
     not the filters of HTK, Slaney or torchaudio.
     """
     nyquist = config.sample_rate / 2
-    top = 2595.0 * torch.log10(torch.tensor(1.0 + nyquist / 700.0))
-    edges = 700.0 * (10.0 ** (torch.linspace(0.0, float(top), config.n_mels + 2) / 2595.0) - 1.0)
+    top = 2595.0 * math.log10(1.0 + nyquist / 700.0)
+    edges = 700.0 * (10.0 ** (torch.linspace(0.0, top, config.n_mels + 2) / 2595.0) - 1.0)
     centres, widths = edges[1:-1], (edges[1:] - edges[:-1])[:-1]  # (M,) Hz
     bins = torch.linspace(0.0, nyquist, config.window // 2 + 1)[:, None]  # Hz
     return (1.0 - (bins - centres).abs() / widths).clamp(min=0.0)
