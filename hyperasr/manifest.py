@@ -45,7 +45,8 @@ def _parse(line: str, manifest: Path, number: int) -> Utterance:
     try:
         entry: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not a JSON object: {error}") from error
+        reason = getattr(error, "msg", None) or str(error)
+        raise ManifestError(f"{where}: not a JSON object: {reason}") from error
     if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
         raise ManifestError(f'{where}: "audio_filepath" is missing')
     duration: Any = entry.get("duration")

@@ -206,7 +206,7 @@ def make_batch(
         tokens.encode(corpus.utterances[pick.index].text) if pick.index >= 0 else []
         for pick in picks
     ]
-    characters = max(1, sum(map(len, ids)))
+    characters = max(len(picks), sum(map(len, ids)))  # background has none
     mine = range(workers.rank, len(picks), workers.count)
     weight = 1 / characters if mine else 0.0  # a worker without work joins in with no weight
     mine = mine or range(1)

@@ -311,7 +311,7 @@ class Trainer:
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.step, self.epoch = state["step"], state["epoch"]
                 self.position, self.best_wer = state["position"], state["best_wer"]
-                self.evaluated = state.get("evaluated", 0)
+                self.evaluated = state.get("evaluated", state["step"])
             except (*_BROKEN_STATE, OSError, RuntimeError) as error:
                 reason = str(error).splitlines()[0] if str(error) else "it is empty"
                 raise ConfigError(
@@ -343,7 +343,9 @@ class Trainer:
         if not self.workers.leads:
             return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            # JSON has no NaN, which a step that was skipped has for a loss.
+            finite = {k: None if v != v else v for k, v in entry.items()}
+            file.write(json.dumps(finite, allow_nan=False) + "\n")
 
     # -- data -----------------------------------------------------------------------------
 

@@ -1,0 +1,169 @@
+"""This encoder against the reference's, the package speechbrain: time, training step, memory.
+
+    python benchmarks/reference.py [--threads 1]
+
+Both are the 8M HyperConformer in float32 from normalised features to CTC log-probabilities, with
+random weights; they alternate in one run, medians after a warm-up. Ours is also run in bfloat16.
+A training step is forward, CTC loss and backward on 12 x 15 s. Memory is the peak of one pass
+above that of the loaded model, each in a process of its own. The reference ends at 119.99 s.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from hyperasr import runtime
+from hyperasr.encoder import CONFIGS, Encoder
+
+FRAMES_PER_SECOND = 100
+SHAPES = ((1, 30), (8, 15))  # utterances x seconds
+
+
+class Reference(nn.Module):
+    """The recipe's front end, encoder and CTC head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
+        from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
+
+        self.cnn = ConvolutionFrontEnd(
+            input_shape=(8, 10, 80),
+            num_blocks=2,
+            num_layers_per_block=1,
+            out_channels=(64, 32),
+            kernel_sizes=(3, 3),
+            strides=(2, 2),
+            residuals=(False, False),
+        )
+        self.transformer = TransformerASR(
+            tgt_vocab=29,
+            input_size=640,
+            d_model=144,
+            nhead=8,
+            d_ffn=576,
+            num_encoder_layers=10,
+            num_decoder_layers=4,
+            encoder_module="conformer",
+            attention_type="hypermixing",
+            normalize_before=True,
+            causal=False,
+        )
+        self.ctc = nn.Linear(144, 29)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, 80) and (B,) -> log-probabilities and their lengths."""
+        share = lengths / features.shape[1]
+        x = self.transformer.encode(self.cnn(features), share)
+        return self.ctc(x).log_softmax(dim=-1), (share * x.shape[1]).round().long()
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return (Reference() if name == "reference" else Encoder(CONFIGS["hyperconformer-8m"])).eval()
+
+
+def batch(utterances: int, seconds: int) -> tuple[Tensor, Tensor]:
+    frames = seconds * FRAMES_PER_SECOND + 1
+    return torch.randn(utterances, frames, 80), torch.full((utterances,), frames)
+
+
+def train_step(model: nn.Module, features: Tensor, lengths: Tensor) -> None:
+    log_probs, sizes = model(features, lengths)
+    targets = torch.arange(150).remainder(28).add(1).repeat(len(features), 1)
+    counts = torch.full((len(features),), 150)
+    loss = nn.functional.ctc_loss(log_probs.transpose(0, 1), targets, sizes, counts)
+    loss.backward()
+    model.zero_grad()
+
+
+def alternate(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, taking turns; the first turn warms up."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats + 1):
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def bfloat16(model: nn.Module, features: Tensor, lengths: Tensor) -> object:
+    with torch.autocast("cpu", torch.bfloat16):
+        return model(features, lengths)
+
+
+def peak_megabytes(name: str, seconds: int, training: bool) -> float:
+    command = [sys.executable, __file__, "--peak", name, str(seconds), str(int(training))]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def report_peak(name: str, seconds: int, training: bool) -> None:
+    model = build(name)
+    before = _peak_kilobytes()
+    if training:
+        train_step(model.train(), *batch(12, seconds))
+    else:
+        with torch.inference_mode():
+            model(*batch(1, seconds))
+    print((_peak_kilobytes() - before) / 1024)
+
+
+def _peak_kilobytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    runtime.settle(arguments.threads)
+    if arguments.peak:
+        name, seconds, training = arguments.peak
+        report_peak(name, int(seconds), training == "1")
+        return
+    models = {name: build(name) for name in ("reference", "ours")}
+    rows: dict[str, dict[str, float]] = {}
+    with torch.inference_mode():
+        for utterances, seconds in SHAPES:
+            data = batch(utterances, seconds)
+            works = {name: lambda m=m, d=data: m(*d) for name, m in models.items()}
+            works["ours, bfloat16"] = lambda d=data: bfloat16(models["ours"], *d)
+            rows[f"{utterances} x {seconds} s, s"] = alternate(works, arguments.repeats)
+    for model in models.values():
+        model.train()
+    data = batch(12, 15)
+    works = {name: lambda m=m: train_step(m, *data) for name, m in models.items()}
+    rows["training step, s"] = alternate(works, min(3, arguments.repeats))
+    for seconds in (30, 119):
+        rows[f"peak at {seconds} s, MB"] = {n: peak_megabytes(n, seconds, False) for n in models}
+    rows["peak of a training step, MB"] = {n: peak_megabytes(n, 15, True) for n in models}
+
+    table = Table(title=f"hyperconformer-8m, {arguments.threads} thread(s)")
+    for heading in ("", "reference", "ours", "ratio", "ours, bfloat16", "ratio"):
+        table.add_column(heading, justify="right")
+    for name, row in rows.items():
+        half = row.get("ours, bfloat16")
+        cells = [row["reference"], row["ours"], row["reference"] / row["ours"]]
+        cells += [half, row["reference"] / half] if half else []
+        table.add_row(name, *(f"{cell:.3g}" for cell in cells))
+    Console().print(table)
+    print(json.dumps({"benchmark": "reference", "threads": arguments.threads, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
