@@ -29,6 +29,8 @@ from hyperasr.errors import ConfigError
 
 SUBSAMPLING = 4
 """Feature frames per encoder frame."""
+TILE = 256
+"""Encoder frames that the front end makes at a time on a CPU: its inside is the peak of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +127,19 @@ class FrontEnd(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, M) and (B,) -> (B, S, D) and (B,) in encoder frames."""
         patches = self.patches(features, lengths)  # (B, T/2 + 2, M/2, 9)
+        S = (patches.shape[1] - 1) // 2
+        tile = S if self.training or patches.device.type != "cpu" else max(1, TILE // len(patches))
+        # Frames a to b of the output see the patches 2a to 2b: pieces give what the whole would.
+        pieces = [patches[:, 2 * a : 2 * min(a + tile, S) + 1] for a in range(0, S, tile)]
+        x = torch.cat([self.convolve(piece) for piece in pieces], dim=1)  # (B, S, M/4 C)
+        return self.dropout(self.project(x)), half(half(lengths))
+
+    def convolve(self, patches: Tensor) -> Tensor:
+        """Both convolutions: (B, 2 S + 1, M/2, 9) -> (B, S, M/4 C)."""
         x = self.dropout(F.leaky_relu(self.norm1(self.conv1(patches))))
-        x = torch.cat([x[:, :, 1:2], x], dim=2)  # (B, T/2 + 2, M/2 + 1, C), reflected low edge
+        x = torch.cat([x[:, :, 1:2], x], dim=2)  # (B, 2 S + 1, M/2 + 1, C), reflected low edge
         x = self.conv2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, S, M/4, C), channels last
-        x = self.dropout(F.leaky_relu(self.norm2(x)))
-        return self.dropout(self.project(x.flatten(2))), half(half(lengths))
+        return self.dropout(F.leaky_relu(self.norm2(x))).flatten(2)
 
     def patches(self, features: Tensor, lengths: Tensor) -> Tensor:
         """What the first convolution sees (B, T/2 + 2, M/2, 9), one frame beyond either end.
