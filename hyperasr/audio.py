@@ -78,14 +78,14 @@ def _regular_file(source: Path | str) -> Path:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise AudioError("a folder, not an audio file")
+            raise AudioError("a folder, not an audio file: name the files in it")
         if not stat.S_ISREG(status.st_mode):
             raise AudioError("a pipe or device: save the sound to a file first")
         path.open("rb").close()
     except FileNotFoundError:
-        raise AudioError("no such file") from None
+        raise AudioError("no such file: check the name") from None
     except PermissionError:
-        raise AudioError("no permission to read it") from None
+        raise AudioError("no permission to read it: change it or ask its owner") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise AudioError(f"cannot be opened: {getattr(error, 'strerror', error)}") from None
     if status.st_size == 0:

@@ -125,12 +125,12 @@ def test_without_ffmpeg_such_an_mp3_is_refused_rather_than_cut(tmp_path, without
 
 
 def test_a_missing_file(tmp_path):
-    assert complaint(tmp_path / "nowhere.wav") == "no such file"
-    assert complaint(str(tmp_path / "nowhere.wav")) == "no such file"
+    assert complaint(tmp_path / "nowhere.wav") == "no such file: check the name"
+    assert complaint(str(tmp_path / "nowhere.wav")) == "no such file: check the name"
 
 
 def test_a_folder(tmp_path):
-    assert complaint(tmp_path) == "a folder, not an audio file"
+    assert complaint(tmp_path) == "a folder, not an audio file: name the files in it"
 
 
 def test_a_pipe_is_refused_at_once(tmp_path):
@@ -150,7 +150,7 @@ def test_no_permission(tmp_path, monkeypatch):
 
     path = record(tmp_path / "a.wav", tone(1, 8000))
     monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop root, who runs many tests
-    assert complaint(path) == "no permission to read it"
+    assert complaint(path) == "no permission to read it: change it or ask its owner"
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.m4a", "a.raw", "a"])
