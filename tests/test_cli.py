@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from hyperasr import cli, transcribe
 from hyperasr.cli import app
+from hyperasr.cli import transcribe as command
 from hyperasr.errors import AudioError, CheckpointError
 from hyperasr.transcript import Segment, Transcript, Word
 from hyperasr.writers import WRITERS
@@ -125,7 +126,7 @@ def test_help_and_wrong_usage_do_not_wait_for_torch():
 
 
 def test_no_source_file_is_longer_than_450_lines():
-    sources = Path(cli.__file__).parent.rglob("*.py")
+    sources = Path(cli.__file__).parents[1].rglob("*.py")
     tests = Path(__file__).parent.rglob("*.py")
     lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in [*sources, *tests]}
     assert not {str(path): n for path, n in lengths.items() if n > 450}
@@ -164,8 +165,8 @@ class Terminal:
 def test_in_a_terminal_a_bar_counts_the_seconds_of_all_files(monkeypatch, lengths):
     """One file is missing and one may not say how long it is: neither stops the bar."""
     terminal = Terminal()
-    monkeypatch.setattr(cli, "console", terminal.console)
-    monkeypatch.setattr(cli, "PATIENCE", 0.0)
+    monkeypatch.setattr(command, "console", terminal.console)
+    monkeypatch.setattr(command, "PATIENCE", 0.0)
 
     def duration(path):
         if path.name not in lengths:
@@ -173,7 +174,7 @@ def test_in_a_terminal_a_bar_counts_the_seconds_of_all_files(monkeypatch, length
         return lengths[path.name]
 
     monkeypatch.setattr("hyperasr.audio.duration", duration)
-    bar = cli._Bar([Path(name) for name in ("a.wav", "gone.wav", "b.wav")], quiet=False)
+    bar = command._Bar([Path(name) for name in ("a.wav", "gone.wav", "b.wav")], quiet=False)
     bar.heard(5.0)
     bar.next_file()
     bar.next_file()
@@ -184,7 +185,7 @@ def test_in_a_terminal_a_bar_counts_the_seconds_of_all_files(monkeypatch, length
 
 
 def test_no_bar_where_nobody_looks():
-    bar = cli._Bar([Path("gone.wav")], quiet=False)  # stderr of a test is no terminal
+    bar = command._Bar([Path("gone.wav")], quiet=False)  # stderr of a test is no terminal
     bar.heard(1.0)
     bar.pause()
 

@@ -1,0 +1,61 @@
+"""The command line: read options, call the library, print, choose the exit code.
+
+One file per command. No torch at the top of any: `--help` and mistyped options must answer at
+once. Results go to stdout, everything said to a person goes to stderr.
+
+Exit codes: 0 all done; 1 some files failed, the others were written; 2 wrong usage; 3 the model
+could not be loaded; 130 interrupted, state saved.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hyperasr import __version__
+from hyperasr.cli import import_speechbrain, train, transcribe
+from hyperasr.cli.terminal import FAILED, INTERRUPTED, NO_MODEL, USAGE, say
+from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Transcribe speech to text and subtitles; train the models that do it.",
+)
+for command in (transcribe.transcribe, train.train, import_speechbrain.import_speechbrain):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hyperasr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Hold the subcommands together."""
+
+
+def main() -> None:
+    """Entry point: a HyperAsrError becomes one line; a bug keeps its traceback."""
+    try:
+        app()
+    except CheckpointError as error:
+        say(str(error))
+        sys.exit(NO_MODEL)
+    except ConfigError as error:
+        say(str(error))
+        sys.exit(USAGE)
+    except HyperAsrError as error:
+        say(str(error))
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is written")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,150 @@
+"""`hyperasr train`: a new run, or more steps of a run that was stopped."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hyperasr.cli.options import Device, Quiet, Threads
+from hyperasr.cli.terminal import INTERRUPTED, console, nobody, say
+from hyperasr.errors import OutputError
+
+if TYPE_CHECKING:
+    from hyperasr.train.evaluate import Evaluation
+    from hyperasr.train.loop import Progress as TrainProgress
+
+
+def train(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings in a TOML file.")
+    ] = None,
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option(help="Training speech, a NeMo manifest (JSON lines); repeatable."),
+    ] = None,
+    dev: Annotated[
+        Path | None, typer.Option(help="Manifest to measure the word error rate on.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; resumed if it has a state.")
+    ] = Path("runs/hyperconformer"),
+    model: Annotated[
+        str | None,
+        typer.Option(help="hyperconformer-8m, hyperconformer-22m, conformer-8m, conformer-22m."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting, as name=value; repeatable."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder for decoded audio, reused by later runs; default: in memory."),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto, float32 or bfloat16. auto: bfloat16 where it is faster.")
+    ] = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model, or go on with a run that was stopped.
+
+    Example: hyperasr train --manifest train.jsonl --dev dev.jsonl -o runs/first --steps 20000
+    """
+    from hyperasr.train.config import load_config, parse_setting
+
+    overrides: dict[str, Any] = dict(parse_setting(text) for text in setting or [])
+    given = {
+        "manifests": [str(path) for path in manifest] if manifest else None,
+        "dev": str(dev) if dev else None,
+        "model": model,
+        "steps": steps,
+    }
+    settings = load_config(config, overrides | {k: v for k, v in given.items() if v is not None})
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise typer.BadParameter("auto, float32 or bfloat16", param_hint="--precision")
+
+    from hyperasr import runtime
+
+    runtime.settle(threads)
+    from hyperasr.train.loop import Trainer
+
+    device = runtime.choose_device(device)
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and runtime.has_bfloat16(device))
+    tell = nobody if quiet else say
+    try:
+        trainer = Trainer(settings, output, device=device, bfloat16=bfloat16, cache=cache, say=tell)
+        begun = trainer.step
+        with _stop_on_signal() as stopped, _train_bar(quiet or not trainer.workers.leads) as report:
+            result = trainer.run(report, stopped)
+    except OSError as error:
+        where, reason = error.filename or output, error.strerror or str(error)
+        raise OutputError(f"{where}: {reason.lower()}: free space or choose another") from error
+    if stopped():
+        say(f"stopped at step {trainer.step}; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED)
+    if not trainer.workers.leads:
+        return
+    if trainer.step == begun:
+        tell(f"{output}: has its {trainer.step} steps already; raise --steps to go on")
+    elif result is not None:
+        typer.echo(f"{result.wer:.2%} WER on dev; best {trainer.best_wer:.2%} in {output / 'best'}")
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a question that the loop asks after every step."""
+    told: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(told)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _train_bar(quiet: bool) -> Iterator[Callable[["TrainProgress | Evaluation"], None]]:
+    """Loss, learning rate, speed, waiting and time left; a line per evaluation."""
+    from hyperasr.train.evaluate import Evaluation
+
+    progress = Progress(
+        TextColumn("step {task.completed} of {task.total}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet,
+    )
+    task = progress.add_task("")
+    lines = not console.is_terminal  # a log file gets lines, a terminal a bar
+
+    def report(news: "TrainProgress | Evaluation") -> None:
+        if quiet:
+            return
+        if isinstance(news, Evaluation):
+            sources = ", ".join(f"{s or 'dev'} {w:.1%}" for s, w in news.by_source.items())
+            console.print(escape(f"step {news.step}: WER {news.wer:.1%} ({sources})"))
+            return
+        text = (
+            f"loss {news.loss:.3f}, rate {news.learning_rate:.1e}, "
+            f"{news.audio_seconds_per_second:.0f} audio s/s, {news.waiting:.1%} waiting for data"
+        )
+        progress.update(task, completed=news.step, total=news.steps, description=text)
+        if lines:
+            left = f"{news.seconds_left / 60:.0f} min left"
+            console.print(escape(f"step {news.step} of {news.steps}: {text}, {left}"))
+
+    with progress if not lines else nullcontext():
+        yield report

@@ -1,0 +1,204 @@
+"""`hyperasr transcribe`: audio files -> transcripts on stdout or in files."""
+
+import os
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hyperasr import writers
+from hyperasr.cli.options import Device, Quiet, Threads
+from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, say
+from hyperasr.errors import AudioError, OutputError
+from hyperasr.transcript import Transcript
+
+PATIENCE = 2.0
+"""Seconds before a progress bar appears."""
+
+
+def transcribe(
+    audio: Annotated[
+        list[Path],
+        typer.Argument(help="Audio or video files.", show_default=False, readable=False),
+    ],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", envvar="HYPERASR_MODEL", help="Checkpoint folder or name."),
+    ] = "hyperconformer-en",
+    output_dir: Annotated[
+        str,
+        typer.Option(
+            "--output-dir",
+            "--output_dir",
+            "-o",
+            help="Folder for the results; 'source': beside each input; '-': stdout.",
+        ),
+    ] = "-",
+    output_format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output-format",
+            "--output_format",
+            "-f",
+            help=f"{', '.join(writers.WRITERS)}, all; several with commas or by repeating.",
+            show_default="txt",
+        ),
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Windows of 16 s that are encoded together.")
+    ] = 8,
+    quiet: Quiet = False,
+) -> None:
+    """Write down what is said in each audio file.
+
+    Example: hyperasr transcribe interview.wav -f srt,txt -o subtitles
+    """
+    formats = _formats(["txt"] if output_format is None else output_format)
+    targets = _targets(audio, output_dir, formats)
+
+    from hyperasr import runtime  # after the options are known to be good: torch takes seconds
+
+    runtime.settle(threads)
+    from hyperasr.transcribe import Transcriber
+
+    transcriber = Transcriber.load(model, device, batch_size)
+    failed = 0
+    bar = _Bar(audio, quiet)
+    try:
+        for path in audio:
+            try:
+                transcript = transcriber(path, bar.heard)
+            except AudioError as error:
+                bar.pause()
+                say(f"{path}: {error}")
+                failed += 1
+                continue
+            finally:
+                bar.next_file()
+            bar.pause()
+            if not transcript.words and not quiet:
+                say(f"{path}: no speech heard")
+            try:
+                _deliver(transcript, targets[path], formats)
+            except OutputError as error:
+                say(f"{path}: {error}")
+                failed += 1
+                if targets[path] is None:  # stdout is gone for the next file too
+                    break
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is written")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        bar.pause()
+    if failed:
+        if len(audio) > 1:
+            say(f"{failed} of {len(audio)} files failed")
+        raise typer.Exit(FAILED)
+
+
+def _formats(asked: list[str]) -> list[str]:
+    """Formats as typed, 'srt,txt' or repeated -> their names, each once."""
+    names = [name.strip() for group in asked for name in group.split(",") if name.strip()]
+    for name in names:
+        if name not in writers.WRITERS and name != "all":
+            raise typer.BadParameter(
+                f"no format {name!r}; known: {', '.join(writers.WRITERS)}, all", param_hint="-f"
+            )
+    if not names:
+        raise typer.BadParameter("name at least one format", param_hint="-f")
+    return list(writers.WRITERS) if "all" in names else list(dict.fromkeys(names))
+
+
+def _targets(inputs: list[Path], output_dir: str, formats: list[str]) -> dict[Path, Path | None]:
+    """Where each input's results go, without their suffix; None for stdout.
+
+    Results that would overwrite each other or an input are refused before anything is written.
+    """
+    if output_dir == "-":
+        several = "several formats" if len(formats) > 1 else ""
+        if len(set(inputs)) > 1 and formats != ["txt"]:
+            several = f"several files as {formats[0]}"
+        if several:
+            raise typer.BadParameter(f"{several} need a folder: add --output-dir", param_hint="-f")
+        return dict.fromkeys(inputs)
+    targets: dict[Path, Path | None] = {}
+    taken = {os.path.realpath(path): path for path in inputs}
+    for path in dict.fromkeys(inputs):
+        folder = path.parent if output_dir == "source" else Path(output_dir)
+        targets[path] = folder / path.stem
+        for name in formats:
+            result = os.path.realpath(folder / f"{path.stem}.{name}")
+            if result in taken:
+                raise typer.BadParameter(
+                    f"the {name} of {path} would overwrite {taken[result]} or what comes of it: "
+                    "choose another folder",
+                    param_hint="--output-dir",
+                )
+            taken[result] = path
+    return targets
+
+
+def _deliver(transcript: Transcript, target: Path | None, formats: list[str]) -> None:
+    for name in formats:
+        text = writers.WRITERS[name](transcript)
+        if target is not None:
+            writers.save(text, target.with_name(f"{target.name}.{name}"))
+            continue
+        try:
+            sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+            sys.stdout.buffer.flush()
+        except (OSError, AttributeError) as error:  # closed stdout has no buffer
+            sys.stdout = None  # or Python complains again at the end
+            reason = getattr(error, "strerror", None) or "it is closed"
+            raise OutputError(f"cannot write to stdout: {reason.lower()}") from error
+
+
+class _Bar:
+    """A bar of the audio seconds done, shown only in a terminal and when the work takes a while."""
+
+    def __init__(self, inputs: list[Path], quiet: bool):
+        self._hidden = quiet or not console.is_terminal
+        self._since = monotonic()
+        self._before = self._now = 0.0  # seconds of the files done, and of the one at hand
+        lengths = [] if self._hidden else [_duration(path) for path in inputs]
+        total = sum(length for length in lengths if length is not None)
+        self._progress = Progress(
+            TextColumn("transcribing"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f} s" if None in lengths else f"of {total:.0f} s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=self._hidden,
+        )
+        self._task = self._progress.add_task("", total=None if None in lengths else total)
+
+    def heard(self, seconds: float) -> None:
+        """So many seconds of the file at hand are done."""
+        self._now = seconds
+        self._progress.update(self._task, completed=self._before + seconds)
+        if monotonic() - self._since > PATIENCE:
+            self._progress.start()
+
+    def next_file(self) -> None:
+        """The file at hand is done."""
+        self._before, self._now = self._before + self._now, 0.0
+
+    def pause(self) -> None:
+        """Clear the bar away, for a line that is to be printed."""
+        self._progress.stop()
+
+
+def _duration(path: Path) -> float | None:
+    """Seconds, as the header says; 0 for a file that will be complained about in its turn."""
+    from hyperasr.audio import duration
+
+    try:
+        return duration(path)
+    except AudioError:
+        return 0.0
