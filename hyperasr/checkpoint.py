@@ -4,6 +4,8 @@
     model.safetensors   encoder.* and features.*, float32 or float16
     decoder.safetensors the attention decoder, where the model has one
     tokenizer.model     only for subword vocabularies
+    lm.binary           an n-gram in KenLM's format, or lm.arpa, lm.arpa.gz, where there is one
+    unigrams.txt        the words of lm.binary
     README.md           the model card
 
 Nothing in a checkpoint is code: opening one never runs anything.
@@ -13,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from hyperasr.attention_decoder import AttentionDecoder, AttentionDecoderConfig
 from hyperasr.audio import SAMPLE_RATE
+from hyperasr.decoder import DecoderSettings
 from hyperasr.encoder import Encoder, EncoderConfig
 from hyperasr.errors import CheckpointError, ConfigError
 from hyperasr.features import FeatureConfig, LogMel
@@ -35,6 +38,7 @@ FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 DECODER_FILE = "decoder.safetensors"
+NGRAM_FILES = ("lm.binary", "lm.arpa", "lm.arpa.gz")
 DEFAULT_MODEL = "hyperconformer-en"
 
 
@@ -48,6 +52,8 @@ class Checkpoint:
     features: LogMel
     tokens: Tokens
     decoder: AttentionDecoder | None = None
+    ngram: Path | None = None
+    decoding: DecoderSettings = field(default_factory=DecoderSettings)
 
 
 def find_checkpoint(name: str | Path) -> Path:
@@ -104,7 +110,24 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     model.load_state_dict(weights)
     model.eval().requires_grad_(False)
     decoder = _load_decoder(config, folder, encoder) if "decoder" in config else None
-    return Checkpoint(folder.resolve().name, sha256, encoder, features, tokens, decoder)
+    ngrams = [folder / name for name in NGRAM_FILES if (folder / name).is_file()]
+    return Checkpoint(
+        folder.resolve().name,
+        sha256,
+        encoder,
+        features,
+        tokens,
+        decoder,
+        ngrams[0] if ngrams else None,
+        _decoding(config.get("decoding", {}), folder / CONFIG_FILE),
+    )
+
+
+def _decoding(found: object, path: Path) -> DecoderSettings:
+    try:
+        return DecoderSettings(**found)  # type: ignore[arg-type]
+    except (TypeError, ConfigError) as error:
+        raise CheckpointError(f'{path}: "decoding" is not understood: {error}') from error
 
 
 def _load_decoder(config: dict[str, Any], folder: Path, encoder: Encoder) -> AttentionDecoder:

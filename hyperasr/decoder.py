@@ -1,51 +1,252 @@
-"""Log-probabilities -> words with times and confidences. No torch here."""
+"""Log-probabilities of an utterance -> words with times, confidences and alternatives.
 
-from collections.abc import Sequence
+    greedy      the likeliest token of every frame
+    Decoder     beam search with an n-gram language model and hotwords
+
+pyctcdecode searches; what it is told about words (KenLM, vocabulary, hotwords) is `Fusion` here.
+Times and confidences come from an alignment of the words that were chosen, so they are there with
+a language model too. No torch here.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pyctcdecode.alphabet import Alphabet
+from pyctcdecode.decoder import BeamSearchDecoderCTC
+from pyctcdecode.language_model import AbstractLanguageModel
 
-from hyperasr.transcript import Word
+from hyperasr.align import align
+from hyperasr.errors import ConfigError
+from hyperasr.hotwords import Hotwords
+from hyperasr.ngram import NGram
+from hyperasr.transcript import Alternative, Segment, Word
+
+logging.getLogger("pyctcdecode").setLevel(logging.ERROR)
 
 BLANK = 0
+FRAME_SECONDS = 0.04
+SURE_BLANK = np.log(0.99)
+"""A frame whose blank is at least as likely says nothing; of a run of such frames one is kept."""
+MAX_TOKENS = 8
+"""Tokens that are tried in a frame at most: flat log-probabilities would take minutes."""
+MIN_TOKEN = -4.0
+"""Log-probability below which a token is not tried, unless it is the likeliest of its frame."""
+BEHIND = -7.0
+"""Texts that are so far behind the best are given up."""
+LONG_WORD = 6
+"""Letters from which on an unknown word costs more the longer it gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderSettings:
+    """How to search; the weights are natural logarithms."""
+
+    beam_size: int = 64
+    alpha: float = 0.5
+    """Weight of the language model."""
+    beta: float = 0.5
+    """Reward for each word."""
+    unknown: float = -12.0
+    """Reward for a word that the language model does not have."""
+    nbest: int = 1
+    """Alternatives that are kept."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that search for nothing."""
+        if self.beam_size < 1 or self.nbest < 1:
+            raise ConfigError("beam_size and nbest must be at least 1")
+        if not all(map(math.isfinite, (self.alpha, self.beta, self.unknown))):
+            raise ConfigError("alpha, beta and unknown must be finite")
+
+
+class Decoder:
+    """Beam search over the labels of one model."""
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        encode: Callable[[str], Sequence[int]],
+        settings: DecoderSettings | None = None,
+        ngram: NGram | None = None,
+        hotwords: Hotwords | None = None,
+    ):
+        self.labels = tuple(labels)
+        self.encode = encode
+        self.settings = settings or DecoderSettings()
+        self.hotwords = hotwords
+        pieces = any(label.startswith("▁") for label in labels)
+        self.unusable = np.array([label.startswith("<") for label in labels])  # <s>, </s>, <unk>
+        fusion = Fusion(self.settings, ngram, hotwords) if ngram or hotwords else None
+        self._search = BeamSearchDecoderCTC(Alphabet(list(labels), pieces), fusion)
+
+    def __call__(self, log_probs: NDArray[np.floating[Any]], first_frame: int = 0) -> Segment:
+        """What is said in an utterance (S, V) that begins at a frame of the recording."""
+        log_probs = log_probs.astype(np.float32)
+        texts = self._texts(log_probs)
+        words = timed_words(texts[0].text.split(), log_probs, self.encode, self.labels, first_frame)
+        start = first_frame * FRAME_SECONDS
+        heard = self.hotwords.heard([word.text for word in words]) if self.hotwords else ()
+        return Segment(
+            words[0].start if words else start,
+            words[-1].end if words else start + len(log_probs) * FRAME_SECONDS,
+            words,
+            tuple(texts) if self.settings.nbest > 1 else (),
+            heard,
+        )
+
+    def _texts(self, log_probs: NDArray[np.float32]) -> list[Alternative]:
+        """The best texts (1 to nbest of them), best first."""
+        if self.settings.beam_size == 1:
+            return [
+                Alternative(" ".join(word.text for word in greedy(log_probs, self.labels)), 0.0)
+            ]
+        beams = self._search.decode_beams(
+            self._reduced(log_probs),
+            beam_width=self.settings.beam_size,
+            beam_prune_logp=BEHIND,
+            token_min_logp=MIN_TOKEN,
+            prune_history=self.settings.nbest == 1,
+        )
+        return [Alternative(beam[0], float(beam[-1])) for beam in beams[: self.settings.nbest]]
+
+    def _reduced(self, log_probs: NDArray[np.float32]) -> NDArray[Any]:
+        """Without the frames that are surely blank, but for one of a run, and unlikely tokens."""
+        blank = log_probs[:, BLANK] >= SURE_BLANK
+        again = np.concatenate([[False], blank[1:] & blank[:-1]])
+        kept = np.where(self.unusable, -np.inf, log_probs[~again])
+        if kept.shape[1] > MAX_TOKENS:
+            bound = np.partition(kept, -MAX_TOKENS, axis=1)[:, -MAX_TOKENS, None]
+            kept = np.where(kept >= bound, kept, -np.inf)
+        return np.maximum(kept, -40.0)  # pyctcdecode takes sums of them
+
+
+class Fusion(AbstractLanguageModel):
+    """What a text is worth by its words: n-gram, reward per word, hotwords, unknown words.
+
+    The state of a text is KenLM's state and its place among the hotwords, so one pass scores both
+    and a thousand phrases cost no more than one.
+    """
+
+    def __init__(
+        self, settings: DecoderSettings, ngram: NGram | None, hotwords: Hotwords | None
+    ) -> None:
+        self.settings = settings
+        self.ngram = ngram
+        self.hotwords = hotwords or Hotwords((), 0.0)
+
+    @property
+    def order(self) -> int:
+        """How many words back a score looks, its own included."""
+        return max(self.ngram.order if self.ngram else 1, self.hotwords.longest + 1)
+
+    def get_start_state(self) -> Any:
+        """The state of an empty text."""
+        return self.ngram.start() if self.ngram else None, self.hotwords.start
+
+    def score(self, prev_state: Any, word: str, is_last_word: bool = False) -> tuple[float, Any]:
+        """What `word` adds to a text in this state, and the state then; "" only ends a text."""
+        state, place = prev_state
+        total = 0.0
+        if word:
+            earned, place = self.hotwords.step(place, word)
+            total += earned + self.settings.beta
+            if self.ngram:
+                log_prob, state = self.ngram.score(state, word)
+                total += self.settings.alpha * log_prob
+                if not self.ngram.knows(word) and word not in self.hotwords.words:
+                    total += self._unknown(word)
+        if is_last_word:
+            total += self.hotwords.finish(place)
+            if self.ngram:
+                total += self.settings.alpha * self.ngram.end(state)
+        return total, (state, place)
+
+    def score_partial_token(self, partial_token: str) -> float:
+        """What the letters of a word that is not finished add."""
+        earned = self.hotwords.partial(partial_token)
+        if earned or self.ngram is None or self.ngram.begins(partial_token):
+            return earned
+        return self._unknown(partial_token)
+
+    def _unknown(self, word: str) -> float:
+        return self.settings.unknown * max(1.0, len(word) / LONG_WORD)
+
+
+def timed_words(
+    words: Sequence[str],
+    log_probs: NDArray[np.float32],
+    encode: Callable[[str], Sequence[int]],
+    labels: Sequence[str],
+    first_frame: int = 0,
+) -> tuple[Word, ...]:
+    """Words that were said in (S, V), with times and confidences, from their best alignment.
+
+    A word lasts from its first token's first frame to its last token's last frame; its confidence
+    is the geometric mean of its tokens' best probabilities.
+    """
+    space = labels.index(" ") if " " in labels else None
+    tokens: list[int] = []
+    ends: list[int] = []  # one past the last token of each word
+    for word in words:
+        if tokens and space is not None:
+            tokens.append(space)
+        tokens += encode(word)
+        ends.append(len(tokens))
+    found = align(log_probs, tokens)
+    if found is None:  # more tokens than frames: an encoding that the search did not use
+        raise ValueError(f"{len(tokens)} tokens do not fit into {len(log_probs)} frames")
+    first, last = found
+    timed, begin = [], 0
+    for word, end in zip(words, ends, strict=True):
+        of_word = range(begin, end)
+        best = [float(log_probs[first[i] : last[i] + 1, tokens[i]].max()) for i in of_word]
+        start = (first_frame + int(first[begin]) - 0.5) * FRAME_SECONDS
+        stop = (first_frame + int(last[end - 1]) + 0.5) * FRAME_SECONDS
+        timed.append(Word(word, max(0.0, start), stop, math.exp(min(0.0, fmean(best)))))
+        begin = end + (space is not None)
+    return tuple(timed)
 
 
 def greedy(
-    log_probs: NDArray[np.float32],
-    labels: Sequence[str],
-    frame_seconds: float = 0.04,
-    offset: float = 0.0,
+    log_probs: NDArray[np.floating[Any]], labels: Sequence[str], first_frame: int = 0
 ) -> tuple[Word, ...]:
     """The likeliest token of every frame, repeats merged and blanks removed (CTC best path).
 
-    Takes (S, V) log-probabilities, frame s centred at `offset + s * frame_seconds` seconds.
-    A word lasts from its first token's first frame to its last token's last frame; its
-    confidence is the geometric mean of its tokens' best probabilities.
+    Takes (S, V) log-probabilities of frames from `first_frame` of the recording on. A word lasts
+    from its first token's first frame to its last token's last frame; its confidence is the
+    geometric mean of its tokens' best probabilities.
     """
-    best = log_probs.argmax(axis=1)  # (S,)
-    first = np.flatnonzero(np.diff(best, prepend=-1))  # where each run of one token starts
-    last = np.append(first, len(best))[1:] - 1
-    words: list[Word] = []
-    letters: list[tuple[str, int, int, float]] = []
+    words = []
+    for runs in _words_of_best_path(log_probs, labels):
+        text = "".join(letter for letter, *_ in runs)
+        start = (first_frame + runs[0][1] - 0.5) * FRAME_SECONDS
+        end = (first_frame + runs[-1][2] + 0.5) * FRAME_SECONDS
+        score = float(np.exp(np.mean([score for *_, score in runs])))
+        words.append(Word(text, max(0.0, start), end, min(1.0, score)))
+    return tuple(words)
 
-    def finish() -> None:
-        text = "".join(letter for letter, *_ in letters)
-        if text:
-            start = offset + (letters[0][1] - 0.5) * frame_seconds
-            end = offset + (letters[-1][2] + 0.5) * frame_seconds
-            score = float(np.exp(np.mean([score for *_, score in letters])))
-            words.append(Word(text, max(offset, start), end, min(1.0, score)))
-        letters.clear()
 
-    for a, b in zip(first.tolist(), last.tolist(), strict=True):
-        token = int(best[a])
+def _words_of_best_path(
+    log_probs: NDArray[np.floating[Any]], labels: Sequence[str]
+) -> Iterator[list[tuple[str, int, int, float]]]:
+    """For each word: letters, first frame, last frame and best log-probability of its tokens."""
+    word: list[tuple[str, int, int, float]] = []
+    frame = 0
+    for token, run in groupby(log_probs.argmax(axis=1).tolist()):
+        first, frame = frame, frame + len(list(run))
         if token == BLANK:
             continue
-        label = labels[token]
-        if label.startswith((" ", "▁")):
-            finish()
-        letter = label.lstrip(" ▁")
-        if letter:
-            letters.append((letter, a, b, float(log_probs[a : b + 1, token].max())))
-    finish()
-    return tuple(words)
+        if labels[token].startswith((" ", "▁")) and word:
+            yield word
+            word = []
+        if letter := labels[token].lstrip(" ▁"):
+            word.append((letter, first, frame - 1, float(log_probs[first:frame, token].max())))
+    if word:
+        yield word

@@ -11,15 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyperasr import audio, decoder
+from hyperasr import audio
 from hyperasr.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
 from hyperasr.compute import prepare
+from hyperasr.decoder_pool import DecoderPool
+from hyperasr.decoding import DecodingOptions, build_decoder
 from hyperasr.runtime import choose_device
-from hyperasr.transcript import Transcript
-from hyperasr.windows import Window, cut, segments, stitch
+from hyperasr.transcript import Segment, Transcript
+from hyperasr.windows import Utterance, Window, cut, stitch, utterances
 
 BATCH_SIZE = 4
 """Windows that are encoded together."""
+WAITING = 64
+"""Utterances that wait for a decoder before the encoder waits for them."""
 
 
 class Transcriber:
@@ -31,16 +35,22 @@ class Transcriber:
         device: str = "cpu",
         batch_size: int = BATCH_SIZE,
         compute_type: str = "float32",
+        decoding: DecodingOptions | None = None,
+        say: Callable[[str], None] = lambda message: None,
     ):
         self.name = checkpoint.name
-        self.labels = checkpoint.tokens.labels
         self.device = torch.device(device)
-        self.features = checkpoint.features.to(self.device)
-        self.encoder, self.compute_type = prepare(checkpoint.encoder, compute_type, device)
         self.batch_size = batch_size
         # On a CPU two threads with a batch each are a third faster than one batch in two threads.
         self.workers = torch.get_num_threads() if self.device.type == "cpu" else 1
-        self.pool = ThreadPoolExecutor(self.workers, "listen", torch.set_num_threads, (1,))
+        decoder = build_decoder(checkpoint, decoding or DecodingOptions(), say)
+        searches = decoder.settings.beam_size > 1 and torch.get_num_threads() > 1
+        self.decoders = DecoderPool(decoder, torch.get_num_threads() if searches else 0)
+        self.listeners = ThreadPoolExecutor(self.workers, "listen", torch.set_num_threads, (1,))
+        labels = checkpoint.tokens.labels
+        self.silent = np.array([not label.strip(" ▁") for label in labels])  # blank and space
+        self.features = checkpoint.features.to(self.device)
+        self.encoder, self.compute_type = prepare(checkpoint.encoder, compute_type, device)
 
     @classmethod
     def load(
@@ -49,9 +59,15 @@ class Transcriber:
         device: str = "auto",
         batch_size: int = BATCH_SIZE,
         compute_type: str = "auto",
+        decoding: DecodingOptions | None = None,
+        say: Callable[[str], None] = lambda message: None,
     ) -> "Transcriber":
-        """Open a checkpoint by name or folder; raises CheckpointError or ConfigError."""
-        return cls(load_checkpoint(model), choose_device(device), batch_size, compute_type)
+        """Open a checkpoint by name or folder; `say` hears what is done otherwise than asked.
+
+        Raises CheckpointError, LanguageModelError or ConfigError.
+        """
+        device = choose_device(device)
+        return cls(load_checkpoint(model), device, batch_size, compute_type, decoding, say)
 
     def __call__(
         self, path: Path | str, heard: Callable[[float], None] = lambda seconds: None
@@ -60,30 +76,44 @@ class Transcriber:
 
         Raises AudioError when the file cannot be read.
         """
-        spans: list[tuple[int, int]] = []  # (start, end) of each window, in samples
-        log_probs: list[NDArray[np.float32]] = []
-        for batch, rows in self.listen_to_all(cut(audio.blocks(path))):
-            log_probs += rows
-            spans += [(window.start, window.end) for window in batch]
-            heard(batch[-1].end / audio.SAMPLE_RATE)
-        duration = spans[-1][1] / audio.SAMPLE_RATE
-        heard_words = decoder.greedy(stitch(spans, log_probs), self.labels)
-        words = [replace(word, end=min(word.end, duration)) for word in heard_words]
-        return Transcript(str(path), duration, segments(words), model=self.name)
+        duration = 0.0
+
+        def windows() -> Iterator[tuple[Window, NDArray[np.float32]]]:
+            nonlocal duration
+            for window, rows in self.listen_to_all(cut(audio.blocks(path))):
+                yield window, rows
+                duration = window.end / audio.SAMPLE_RATE
+                heard(duration)
+
+        found = list(self.decode_all(utterances(stitch(windows()), self.silent)))
+        segments = [_within(segment, duration) for segment in found if segment.words]
+        return Transcript(str(path), duration, tuple(segments), model=self.name)
 
     def listen_to_all(
         self, windows: Iterable[Window]
-    ) -> Iterator[tuple[list[Window], list[NDArray[np.float32]]]]:
-        """Windows in order -> batches of them in order, each with its log-probabilities (S, V)."""
+    ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+        """Windows in order -> the same, each with its log-probabilities (S, V)."""
         windows = iter(windows)
         pending: deque[tuple[list[Window], Future[list[NDArray[np.float32]]]]] = deque()
         while batch := list(islice(windows, self.batch_size)):
             waveforms = [window.samples for window in batch]
-            pending.append((batch, self.pool.submit(self.listen, waveforms)))
+            pending.append((batch, self.listeners.submit(self.listen, waveforms)))
             if len(pending) > self.workers:  # one more than are at work, so that none waits
                 done, future = pending.popleft()
-                yield done, future.result()
-        yield from ((batch, future.result()) for batch, future in pending)
+                yield from zip(done, future.result(), strict=True)
+        for batch, future in pending:
+            yield from zip(batch, future.result(), strict=True)
+
+    def decode_all(self, utterances: Iterable[Utterance]) -> Iterator[Segment]:
+        """Utterances in order -> what is said in each, decoded while the next are heard."""
+        pending: deque[tuple[Utterance, Future[Segment]]] = deque()
+        for utterance in utterances:
+            pending.append((utterance, self.decoders.submit(utterance)))
+            if len(pending) > WAITING:
+                done, future = pending.popleft()
+                yield self.decoders.result(future, done)
+        for done, future in pending:
+            yield self.decoders.result(future, done)
 
     @torch.inference_mode()
     def listen(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
@@ -97,3 +127,9 @@ class Transcriber:
         log_probs, sizes = self.encoder(features, frames)
         rows = log_probs.cpu().numpy()
         return [row[:size] for row, size in zip(rows, sizes.tolist(), strict=True)]
+
+
+def _within(segment: Segment, duration: float) -> Segment:
+    """The segment, ended where the recording ends: the last frame may reach beyond."""
+    words = tuple(replace(word, end=min(word.end, duration)) for word in segment.words)
+    return replace(segment, end=min(segment.end, duration), words=words)

@@ -15,12 +15,25 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """A text that an utterance may have been, and its score; a higher one is likelier."""
+
+    text: str
+    score: float
+    """Natural logarithm, of sound and language together."""
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of speech and the words heard in it, in order; times are seconds."""
 
     start: float
     end: float
     words: tuple[Word, ...]
+    alternatives: tuple[Alternative, ...] = ()
+    """The best texts, the first of them this one, when more than one was asked for."""
+    hotwords: tuple[str, ...] = ()
+    """Phrases that the user expected and that were heard, in order."""
 
     @property
     def text(self) -> str:

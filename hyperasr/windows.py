@@ -1,18 +1,16 @@
-"""Blocks of waveform -> overlapping windows; their log-probabilities -> one stream -> segments.
+"""Blocks of waveform -> overlapping windows; their log-probabilities -> one stream -> utterances.
 
 Every window is as long as the utterances the model was trained on and is heard by itself. Where
 two windows overlap each keeps the half that lies further from its own edge, so what is kept was
 heard with context on both sides.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-
-from hyperasr.transcript import Segment, Word
 
 FRAME = 640
 """Samples from one encoder frame to the next: 40 ms at 16 kHz."""
@@ -20,10 +18,12 @@ WINDOW = 400 * FRAME
 """16 s, the longest piece of audio that the encoder hears at once."""
 STEP = 350 * FRAME
 """14 s from the start of one window to the start of the next."""
-LONGEST = 30.0
-"""Seconds that a segment lasts at most, unless one word does."""
-PAUSE = 0.7
-"""Seconds without a word after which a new segment starts."""
+PAUSE = 18
+"""Frames (0.72 s) without a word after which a new utterance starts."""
+MARGIN = 8
+"""Frames of silence (0.32 s) that are kept before and after an utterance."""
+LONGEST = 375
+"""Frames (15 s) that an utterance lasts at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,43 +61,73 @@ def cut(blocks: Iterable[NDArray[np.float32]]) -> Iterator[Window]:
 
 
 def stitch(
-    spans: Sequence[tuple[int, int]], log_probs: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """(start, end) of each window and its (S, V) log-probabilities -> those of the recording."""
-    seams = [(end + start) // 2 // FRAME for (_, end), (start, _) in pairwise(spans)]
-    begins, ends = [0, *seams], [*seams, None]
-    return np.concatenate(
-        [
-            rows[begin - start // FRAME : end and end - start // FRAME]
-            for (start, _), rows, begin, end in zip(spans, log_probs, begins, ends, strict=True)
-        ]
-    )
+    heard: Iterable[tuple[Window, NDArray[np.float32]]],
+) -> Iterator[NDArray[np.float32]]:
+    """Windows in order, each with its (S, V) log-probabilities -> those of the recording, in parts.
 
-
-def segments(words: Sequence[Word], pause: float = PAUSE) -> tuple[Segment, ...]:
-    """Words in order -> segments that end where nobody speaks for `pause` seconds.
-
-    One that would be longer than LONGEST is cut at the longest pause in it.
+    Holds one window.
     """
-    groups: list[list[Word]] = []
-    for word in words:
-        if groups and word.start - groups[-1][-1].end < pause:
-            groups[-1].append(word)
-        else:
-            groups.append([word])
-    whole = [part for group in groups for part in _cut_long(group)]
-    return tuple(Segment(part[0].start, part[-1].end, tuple(part)) for part in whole)
+    begin = 0  # first frame of the recording that is still to be given
+    before: tuple[int, int, NDArray[np.float32]] | None = None
+    for window, rows in heard:
+        if before is not None:
+            start, end, held = before
+            seam = (end + window.start) // 2 // FRAME
+            yield held[begin - start // FRAME : seam - start // FRAME]
+            begin = seam
+        before = window.start, window.end, rows
+    if before is not None:
+        start, _, held = before
+        yield held[begin - start // FRAME :]
 
 
-def _cut_long(words: list[Word]) -> list[list[Word]]:
-    done: list[list[Word]] = []
-    waiting = [words]
-    while waiting:
-        part = waiting.pop()
-        if part[-1].end - part[0].start <= LONGEST or len(part) == 1:
-            done.append(part)
-            continue
-        gaps = [after.start - before.end for before, after in pairwise(part)]
-        at = gaps.index(max(gaps)) + 1
-        waiting += [part[at:], part[:at]]
-    return done
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A stretch of speech between two pauses."""
+
+    first: int
+    """Its first frame, from the start of the recording."""
+    log_probs: NDArray[np.float32]  # (S, V)
+
+
+def utterances(
+    stream: Iterable[NDArray[np.float32]], silent: NDArray[np.bool_]
+) -> Iterator[Utterance]:
+    """Log-probabilities of a recording, in parts -> its stretches of speech, in order.
+
+    `silent` (V,) says which tokens are no sound: the blank and the space between words. Speech is
+    cut where nothing is said for PAUSE, and one that would be longer than LONGEST at its longest
+    pause. Where it is cut does not depend on the size of the parts. Holds LONGEST and one part.
+    """
+    held = np.zeros((0, len(silent)), np.float32)
+    start = 0
+    for part in chain(stream, [None]):
+        held = held if part is None else np.concatenate([held, part])
+        speech = ~silent[held.argmax(axis=1)]  # (S,)
+        while cut_at := _first_utterance(speech, ends=part is None):
+            begin, end, rest = cut_at
+            if begin < end:
+                yield Utterance(start + begin, held[begin:end])
+            held, speech, start = held[rest:], speech[rest:], start + rest
+
+
+def _first_utterance(speech: NDArray[np.bool_], ends: bool) -> tuple[int, int, int] | None:
+    """Begin and end of the first utterance, and what comes after it; None to wait for more."""
+    S = len(speech)
+    where = np.flatnonzero(speech)
+    if not len(where):
+        rest = S if ends else S - MARGIN
+        return (0, 0, rest) if rest > 0 else None
+    begin = max(0, int(where[0]) - MARGIN)
+    limit = begin + LONGEST
+    gaps = np.diff(where, append=S + (PAUSE if ends else 0)) - 1  # silent frames after each
+    pauses = np.flatnonzero((gaps >= PAUSE) & (where < limit))
+    if len(pauses):
+        end = min(S, int(where[pauses[0]]) + 1 + MARGIN)
+        return begin, end, end
+    if not ends and limit + PAUSE > S:
+        return None
+    inside = np.flatnonzero(where < limit)[:-1]
+    longest = inside[gaps[inside] == gaps[inside].max()][-1] if len(inside) else 0
+    at = int(where[longest]) + 1 + int(gaps[longest]) // 2 if gaps[longest] else limit
+    return begin, at, at

@@ -57,6 +57,7 @@ def to_json(transcript: Transcript) -> str:
                     }
                     for word in segment.words
                 ],
+                **_extras(segment),
             }
             for number, segment in enumerate(transcript.segments)
         ],
@@ -64,6 +65,18 @@ def to_json(transcript: Transcript) -> str:
         "audio": {"path": transcript.source, "duration": round(transcript.duration, 3)},
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def _extras(segment: Segment) -> dict[str, object]:
+    """What was asked for beyond the words: alternatives and their scores, hotwords heard."""
+    extras: dict[str, object] = {}
+    if segment.alternatives:
+        extras["nbest"] = [
+            {"text": found.text, "score": round(found.score, 3)} for found in segment.alternatives
+        ]
+    if segment.hotwords:
+        extras["hotwords"] = list(segment.hotwords)
+    return extras
 
 
 def confidence(segment: Segment) -> float | None:

@@ -15,4 +15,22 @@ ComputeType = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as there are cores.")]
+BeamSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Texts that are followed at once; 1: greedy.", show_default="64"),
+]
+Lm = Annotated[
+    str | None,
+    typer.Option(
+        help="Language model: ARPA (also .gz) or KenLM binary; none: without.",
+        show_default="the model's own",
+    ),
+]
+Alpha = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Weight of the language model.", show_default="the model's own"),
+]
+Beta = Annotated[
+    float | None, typer.Option(help="Reward for each word.", show_default="the model's own")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -10,8 +11,8 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hyperasr import writers
-from hyperasr.cli.options import ComputeType, Device, Quiet, Threads
-from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, say
+from hyperasr.cli.options import Alpha, BeamSize, Beta, ComputeType, Device, Lm, Quiet, Threads
+from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, nobody, say
 from hyperasr.errors import AudioError, OutputError
 from hyperasr.transcript import Transcript
 
@@ -53,6 +54,23 @@ def transcribe(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Windows of 16 s that are encoded together.")
     ] = 4,
+    beam_size: BeamSize = None,
+    lm: Lm = None,
+    alpha: Alpha = None,
+    beta: Beta = None,
+    hotwords: Annotated[
+        list[str] | None,
+        typer.Option(help="Words or phrases to expect, with commas or by repeating."),
+    ] = None,
+    hotwords_file: Annotated[
+        Path | None, typer.Option(help="The same from a text file, one a line.")
+    ] = None,
+    hotword_weight: Annotated[
+        float, typer.Option(min=0.0, help="What a hotword is worth, a natural logarithm.")
+    ] = 4.0,
+    nbest: Annotated[
+        int, typer.Option(min=1, help="Texts to keep of each utterance, in json.")
+    ] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Write down what is said in each audio file.
@@ -65,9 +83,13 @@ def transcribe(
     from hyperasr import runtime  # after the options are known to be good: torch takes seconds
 
     runtime.settle(threads)
+    from hyperasr.decoding import DecodingOptions
     from hyperasr.transcribe import Transcriber
 
-    transcriber = Transcriber.load(model, device, batch_size, compute_type)
+    expected = tuple(_phrases(hotwords or [], hotwords_file))
+    decoding = DecodingOptions(lm, beam_size, alpha, beta, nbest, expected, hotword_weight)
+    tell = nobody if quiet else say
+    transcriber = Transcriber.load(model, device, batch_size, compute_type, decoding, tell)
     failed = 0
     bar = _Bar(audio, quiet)
     try:
@@ -82,8 +104,10 @@ def transcribe(
             finally:
                 bar.next_file()
             bar.pause()
-            if not transcript.words and not quiet:
-                say(f"{path}: no speech heard")
+            if not transcript.words:
+                tell(f"{path}: no speech heard")
+            elif expected:
+                tell(f"{path}: {_heard_hotwords(transcript)}")
             try:
                 _deliver(transcript, targets[path], formats)
             except OutputError as error:
@@ -100,6 +124,28 @@ def transcribe(
         if len(audio) > 1:
             say(f"{failed} of {len(audio)} files failed")
         raise typer.Exit(FAILED)
+
+
+def _phrases(typed: list[str], file: Path | None) -> list[str]:
+    """Hotwords as typed, 'ann, bob marley' or repeated, and those of a file."""
+    phrases = [phrase for group in typed for phrase in group.split(",")]
+    if file is not None:
+        try:
+            phrases += file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is not text in UTF-8"
+            raise typer.BadParameter(
+                f"{file}: {reason.lower()}", param_hint="--hotwords-file"
+            ) from error
+    return list(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
+
+
+def _heard_hotwords(transcript: Transcript) -> str:
+    """Which hotwords were heard and how often, for a person."""
+    count = Counter(phrase for segment in transcript.segments for phrase in segment.hotwords)
+    if not count:
+        return "no hotword heard"
+    return "hotwords heard: " + ", ".join(f"{name} ({times})" for name, times in count.items())
 
 
 def _formats(asked: list[str]) -> list[str]:

@@ -1,0 +1,69 @@
+"""Decoders in processes of their own, so that the encoder and the searches go on side by side.
+
+The processes are forked once, from a decoder that is ready: the language model is shared and
+nothing is loaded again. Where there is no fork the decoder works in this process.
+"""
+
+import multiprocessing
+import signal
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperasr.decoder import Decoder
+from hyperasr.transcript import Segment
+from hyperasr.windows import Utterance
+
+
+class DecoderPool:
+    """Decodes utterances, in `processes` processes; 0 is in this one."""
+
+    def __init__(self, decoder: Decoder, processes: int = 0):
+        self._decoder = decoder
+        self._processes: ProcessPoolExecutor | None = None
+        if processes and "fork" in multiprocessing.get_all_start_methods():
+            context = multiprocessing.get_context("fork")
+            self._processes = ProcessPoolExecutor(processes, context, _adopt, (decoder,))
+            self._processes.submit(int).result()  # fork now, before other threads are about
+
+    def submit(self, utterance: Utterance) -> "Future[Segment]":
+        """The segment that an utterance is, at some time; in half precision on the way."""
+        log_probs = utterance.log_probs.astype(np.float16)
+        if self._processes is not None:
+            try:
+                return self._processes.submit(_decode, log_probs, utterance.first)
+            except BrokenProcessPool:
+                self._processes = None
+        done: Future[Segment] = Future()
+        done.set_result(self._decoder(log_probs, utterance.first))
+        return done
+
+    def result(self, future: "Future[Segment]", utterance: Utterance) -> Segment:
+        """What `submit` promised; decoded here if the process was killed meanwhile."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            self._processes = None
+            return self._decoder(utterance.log_probs.astype(np.float16), utterance.first)
+
+    def close(self) -> None:
+        """End the processes; what was submitted and not fetched is lost."""
+        if self._processes is not None:
+            self._processes.shutdown(wait=False, cancel_futures=True)
+
+
+_mine: Decoder | None = None
+"""The decoder of a process of the pool."""
+
+
+def _adopt(decoder: Decoder) -> None:
+    global _mine
+    _mine = decoder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told and ends the pool
+
+
+def _decode(log_probs: NDArray[np.float16], first_frame: int) -> Segment:
+    assert _mine is not None
+    return _mine(log_probs, first_frame)
