@@ -3,7 +3,9 @@
 HyperAsrError          a person can act on the message; the command line prints it and stops
 ├── AudioError         a file is missing, unreadable, empty or not audio
 ├── CheckpointError    a checkpoint folder is incomplete or does not fit the model
+├── LanguageModelError an n-gram model cannot be read or does not fit
 ├── ManifestError      a list of recordings or transcripts cannot be used
+├── TextError          a text to learn from or measure on cannot be read
 ├── ConfigError        settings that contradict each other
 └── OutputError        a result could not be written
 
@@ -23,8 +25,16 @@ class CheckpointError(HyperAsrError):
     """A checkpoint could not be read or does not match the model."""
 
 
+class LanguageModelError(HyperAsrError):
+    """An n-gram language model is missing, damaged or not one."""
+
+
 class ManifestError(HyperAsrError):
     """A manifest is missing, malformed or names recordings that cannot be used."""
+
+
+class TextError(HyperAsrError):
+    """A text is missing, damaged, in another encoding or without words."""
 
 
 class ConfigError(HyperAsrError):
