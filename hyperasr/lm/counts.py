@@ -51,6 +51,7 @@ class Numbers(dict[bytes, int]):
         super().__init__((word.encode(), number) for number, word in enumerate(SPECIAL))
 
     def __missing__(self, word: bytes) -> int:
+        """The next free number."""
         number = self[word] = len(self)
         return number
 
@@ -58,8 +59,7 @@ class Numbers(dict[bytes, int]):
 def count(blocks: Iterable[bytes], order: int) -> tuple[tuple[str, ...], list[Table]]:
     """Whole lines of text, one sentence each -> the words by number, and a table per order.
 
-    <unk> in a line stands for a word nobody could write: no n-gram reaches across it. Orders that
-    no sentence is long enough for are left out.
+    <unk> in a line stands for a word nobody could write: no n-gram reaches across it.
 
     Raises TextError when there is no word at all, OutputError when the temporary folder is full.
     """
@@ -71,12 +71,9 @@ def count(blocks: Iterable[bytes], order: int) -> tuple[tuple[str, ...], list[Ta
             if len(numbers) == len(SPECIAL):
                 raise TextError("there are no words in this text: give a text with words")
             for length in range(2, order + 1):
-                table = _table(pieces, length)
-                if not len(table.keys):
-                    break
-                tables.append(table)
+                tables.append(_table(pieces, length))
                 if length < order:
-                    _advance(pieces, table, length)
+                    _advance(pieces, tables[-1], length)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             advice = "free some space or set TMPDIR to a larger disk"
@@ -113,7 +110,7 @@ def encode(block: bytes, numbers: dict[bytes, int]) -> Words:
 
 
 def _to_disk(blocks: Iterable[bytes], numbers: Numbers, folder: Path) -> list[_Piece]:
-    pieces = []
+    pieces: list[_Piece] = []
     for words in _pieces(encode(block, numbers) for block in blocks):
         piece = _Piece(folder / str(len(pieces)))
         np.save(piece.path.with_suffix(".words.npy"), words)

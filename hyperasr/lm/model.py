@@ -8,6 +8,7 @@ is 0 and the key is the word itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ class NGramModel:
         return links
 
 
-def pack(contexts: Rows, words: NDArray[np.integer]) -> Keys:
+def pack(contexts: Rows, words: NDArray[np.integer[Any]]) -> Keys:
     """(n,) context rows and last words -> (n,) keys; NOWHERE becomes a key that no table has."""
     keys = contexts.astype(np.uint64) << np.uint64(32)
     keys |= words.astype(np.uint64)

@@ -50,9 +50,7 @@ def build(
     """
     thresholds = _thresholds(order, prune)
     vocabulary, tables = count(blocks, order)
-    if len(tables) < order:
-        say(f"no sentence is long enough for order {order}: the model has order {len(tables)}")
-    return estimate(vocabulary, tables, thresholds[: len(tables)], say)
+    return estimate(vocabulary, tables, thresholds, say)
 
 
 def _thresholds(order: int, prune: Sequence[int]) -> list[int]:
@@ -144,6 +142,9 @@ def _tail(n: int, suffixes: Rows, begins: NDArray[np.bool_], below: int | None) 
 
 def _discounts(n: int, adjusted: Counts, say: Callable[[str], None]) -> tuple[float, ...]:
     """What to take from counts of 0, 1, 2 and 3 or more: Chen and Goodman's equation 26."""
+    if not len(adjusted):
+        say(f"no sentence is long enough for {n}-grams: the model has none")
+        return FALLBACK
     n1, n2, n3, n4 = np.bincount(np.minimum(adjusted, 5), minlength=6)[1:5].tolist()
     if n1 and n2 and n3:
         y = n1 / (n1 + 2 * n2)
