@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from hyperasr import audio, decoder
-from hyperasr.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
+from hyperasr.checkpoint import Checkpoint, load_checkpoint
+from hyperasr.folder import DEFAULT_MODEL
 from hyperasr.runtime import choose_device
 from hyperasr.transcript import Transcript
 from hyperasr.windows import cut, segments, stitch
