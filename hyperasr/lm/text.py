@@ -68,11 +68,12 @@ def sentences(
     speller = None if normalise is None else Speller(normalise, tally)
     for path in paths:
         for block in _lines(path):
+            block = block.replace(b"\0", b" ")
             block, marks = SENTENCE_MARKS.subn(b" ", block) if b"s>" in block else (block, 0)
             tally.marks += marks
             if speller is None:
                 tally.lines += block.count(b"\n")
-                yield block.replace(b"\0", b" ")
+                yield block
             else:
                 spelled = map(speller, block.decode().split("\n")[:-1])
                 yield "".join(line + "\n" for line in spelled if line).encode()
@@ -159,7 +160,7 @@ def _manifest(path: Path, file: IO[bytes]) -> Iterator[bytes]:
                 continue
             try:
                 entry: Any = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise TextError(f"{path}, line {number}: not a JSON object: {error}") from error
             if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
                 raise TextError(f'{path}, line {number}: "text" is missing or no string')
