@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from language_models import SENTENCES, build, harbour, kenlm_scores, model, sums
 
 from hyperasr.errors import ConfigError, TextError
-from hyperasr.lm.backoff import IMPOSSIBLE, log_prob
+from hyperasr.lm.backoff import log_prob
 from hyperasr.lm.mix import best_weight, mix, sides
+from hyperasr.lm.model import IMPOSSIBLE
 from hyperasr.lm.perplexity import measure
 from hyperasr.lm.prune import losses, prune
 

@@ -60,7 +60,7 @@ def test_the_tally_says_what_could_not_be_written(tmp_path):
         "<unk> men and <unk> boats" + 6 * " <unk>",
     ]
     assert str(tally) == (
-        "9 words cannot be written with these letters (1865, 2, 1, 3, 4...); "
+        "9 words cannot be written with these letters (1865, 2, 1, 3, 4, ...); "
         "2 of 4 lines have no words; 1 <s> or </s> in the text were read as blanks"
     )
     assert str(Tally(lines=3)) == ""

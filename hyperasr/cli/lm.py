@@ -74,11 +74,13 @@ def build(
     from hyperasr.lm.text import Tally, sentences
 
     tell, tally = nobody if quiet else say, Tally()
-    built = ngram.build(sentences(text, spelling, tally), order, thresholds, say)
+    built = ngram.build(sentences(text, spelling, tally), order, thresholds, tell)
     if str(tally):
         tell(str(tally))
     write_arpa(built, output)
     tell(f"{output}: {_counts(built)}")
+    if order == 1:
+        tell("the decoder (KenLM) reads models of order 2 and more")
 
 
 @app.command()

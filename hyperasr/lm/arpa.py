@@ -45,6 +45,9 @@ MISCOUNTED = "the counts at the top are wrong, or lines are missing or damaged: 
 DOUBLED = "take one of them out, or build the model again"
 REBUILD = "build the model again"
 SPECIAL_ADVICE = "build the model again with it (with SRILM: ngram-count -unk)"
+LONGEST_LINE = 1 << 16
+"""Bytes of a heading; more is another kind of file."""
+
 SHOWN = 60
 """Characters of a line that a message repeats."""
 
@@ -114,7 +117,7 @@ class _Reader:
 
     def _line(self) -> bytes:
         self._number += 1
-        line = self._file.readline()
+        line = self._file.readline(LONGEST_LINE)
         if not line:
             self._fail(CUT)
         return line
@@ -127,29 +130,29 @@ class _Reader:
             self._fail(f"{heading.decode()} should stand here: {MISCOUNTED}")
 
     def _unigrams(self, size: int, highest: bool) -> tuple[NGramModel, dict[bytes, int]]:
+        """The first order, and the number of each word."""
         blocks = list(self._blocks(1, size, highest))
         spelled = [word for block in blocks for word in block.words[:, 0]]
-        lines = {word: self._number - size + place for place, word in enumerate(spelled, start=1)}
-        if len(lines) < size:
-            at = next(n for n, w in enumerate(spelled) if lines[w] != self._number - size + n + 1)
-            self._fail(f"{show(spelled[at])} is there twice: {DOUBLED}", lines[spelled[at]])
-        for word in map(str.encode, SPECIAL):
-            if word not in lines:
-                self._fail(f"no {word.decode()} among the 1-grams above: {SPECIAL_ADVICE}")
-            del lines[word]
-        numbers = {word: n for n, word in enumerate([*map(str.encode, SPECIAL), *lines])}
-        for word, line in lines.items():
-            try:
-                word.decode()
-            except UnicodeDecodeError:
+        numbers = {word.encode(): number for number, word in enumerate(SPECIAL)}
+        seen: set[bytes] = set()
+        for line, word in enumerate(spelled, start=self._number - size + 1):
+            if word in seen:
+                self._fail(f"{show(word)} is there twice: {DOUBLED}", line)
+            if not is_utf8(word):
                 self._fail(f"{show(word)} is not UTF-8: convert the file with iconv", line)
-        model = NGramModel(tuple(word.decode() for word in numbers), ())
+            seen.add(word)
+            numbers.setdefault(word, len(numbers))
+        for special in SPECIAL:
+            if special.encode() not in seen:
+                self._fail(f"no {special} among the 1-grams above: {SPECIAL_ADVICE}")
         keys = np.fromiter(map(numbers.__getitem__, spelled), np.uint64, size)
-        return NGramModel(model.vocabulary, (self._grams(keys, blocks, model),)), numbers
+        vocabulary = tuple(word.decode() for word in numbers)
+        return NGramModel(vocabulary, (self._grams(keys, blocks),)), numbers
 
     def _ngrams(
         self, model: NGramModel, numbers: dict[bytes, int], size: int, highest: bool
     ) -> Grams:
+        """The next order of `model`."""
         blocks, keys = [], [np.empty(0, np.uint64)]
         for block in self._blocks(model.order + 1, size, highest):
             known = map(numbers.get, block.words.ravel().tolist(), repeat(NOWHERE))
@@ -167,10 +170,10 @@ class _Reader:
                 self._fail(f"{words} is not among the {model.order}-grams: {REBUILD}", line)
             keys.append(pack(contexts, ids[:, -1]))
             blocks.append(block.without_words())
-        return self._grams(np.concatenate(keys), blocks, model)
+        return self._grams(np.concatenate(keys), blocks)
 
-    def _grams(self, keys: Keys, blocks: list["_Block"], model: NGramModel) -> Grams:
-        """Sort one order, just read, by key."""
+    def _grams(self, keys: Keys, blocks: list["_Block"]) -> Grams:
+        """One order, just read, sorted by key."""
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
         twice = np.flatnonzero(ordered[1:] == ordered[:-1])
@@ -255,6 +258,15 @@ def split(lines: list[bytes]) -> tuple[NDArray[np.object_], Rows]:
     if fields.sum() != len(flat):  # several blanks in a row, or at an end
         fields = np.fromiter((len(line.split()) for line in lines), np.int64, len(lines))
     return np.array(flat, object), fields
+
+
+def is_utf8(text: bytes) -> bool:
+    """Whether `text` can be decoded."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def number(text: bytes) -> float:

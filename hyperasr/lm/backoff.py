@@ -26,9 +26,6 @@ from hyperasr.lm.model import (
 ROWS = 1 << 20
 """N-grams that are scored at once; bounds the memory that scoring takes."""
 
-IMPOSSIBLE = -99.0
-"""What ARPA files write for log10 of 0."""
-
 ROUNDING, TINY = 1e-6, 1e-9
 """Probability left below the first: the listed words are all words. The second stands for 0."""
 

@@ -29,5 +29,6 @@ def binarize(arpa: Path, output: Path, structure: str = "trie") -> None:
         command = [program, structure, str(arpa), str(partial)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise LanguageModelError(f"{arpa}: {PROGRAM} refuses it: {lines[-1].strip()}")
+            lines = [line for line in done.stderr.splitlines() if line.strip(" *-\t") != "ERROR"]
+            reason = lines[-1].strip() if lines else f"exit code {done.returncode}"
+            raise LanguageModelError(f"{arpa}: {PROGRAM} refuses it: {reason}")

@@ -12,8 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperasr.errors import ConfigError, TextError
-from hyperasr.lm.backoff import IMPOSSIBLE, log_prob, normalised
-from hyperasr.lm.model import UNK, Floats, Grams, Keys, NGramModel, Rows, Words, find, pack
+from hyperasr.lm.backoff import log_prob, normalised
+from hyperasr.lm.model import (
+    IMPOSSIBLE,
+    UNK,
+    Floats,
+    Grams,
+    Keys,
+    NGramModel,
+    Rows,
+    Words,
+    find,
+    pack,
+)
 from hyperasr.lm.perplexity import Known, predictions
 
 ROUNDS, SETTLED = 500, 1e-6

@@ -20,6 +20,9 @@ SPECIAL = ("<unk>", "<s>", "</s>")
 NOWHERE = -1
 """The row of an n-gram that the model does not list."""
 
+IMPOSSIBLE = -99.0
+"""What ARPA files write for log10 of 0."""
+
 HIGHEST_ORDER = 6
 
 Keys = NDArray[np.uint64]

@@ -18,6 +18,7 @@ from hyperasr.lm.model import (
     BOS,
     EOS,
     HIGHEST_ORDER,
+    IMPOSSIBLE,
     NOWHERE,
     UNK,
     Floats,
@@ -176,11 +177,16 @@ def _interpolate(levels: list[_Level]) -> tuple[list[Floats], list[Floats]]:
         if n == 1:
             prob[BOS] = 1.0  # never predicted; its back-off is what counts
         else:
-            backoffs.append(np.log10(weight))
-        log_probs.append(np.minimum(np.log10(prob), 0.0))
+            backoffs.append(_log10(weight))
+        log_probs.append(np.minimum(_log10(prob), 0.0))
         lower = prob
     backoffs.append(np.zeros(len(lower)))
     return log_probs, backoffs
+
+
+def _log10(values: Floats) -> Floats:
+    """-99 for 0: a discount may be 0, and ARPA files know no infinity."""
+    return np.log10(np.maximum(values, 10.0**IMPOSSIBLE))
 
 
 def _without_pruned(

@@ -44,8 +44,8 @@ class Tally:
         """What is worth telling; "" if every word was kept."""
         parts = []
         if self.gaps:
-            shown = ", ".join(self.examples)
-            parts.append(f"{self.gaps:,} words cannot be written with these letters ({shown}...)")
+            shown = ", ".join(self.examples) + (", ..." if self.gaps > len(self.examples) else "")
+            parts.append(f"{self.gaps:,} words cannot be written with these letters ({shown})")
         if self.empty:
             parts.append(f"{self.empty:,} of {self.lines:,} lines have no words")
         if self.marks:
