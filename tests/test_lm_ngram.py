@@ -71,6 +71,15 @@ def test_no_ngram_reaches_across_a_word_that_cannot_be_written():
     }
 
 
+def test_a_discount_of_nothing_leaves_nothing_for_other_words():
+    often = {1: 2, 2: 2, 3: 4, 4: 9}  # these counts make the discounts of 2 and of 3 vanish
+    words = [chr(ord("a") + n) for n in range(17)]
+    times = [count for count, words in often.items() for _ in range(words)]
+    built = build([w for w, count in zip(words, times, strict=True) for _ in range(count)], 2)
+    assert built.grams[0].backoff.min() == np.float32(-99)
+    np.testing.assert_allclose(sums(built), 1, atol=1e-5)
+
+
 def test_an_order_longer_than_any_sentence_leaves_it_empty_and_says_so():
     said = []
     built = ngram.build([b"a b\nc\n"], 5, say=said.append)
