@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hyperasr.encoder import Dropout, sinusoids
+from hyperasr.dropout import Dropout
+from hyperasr.encoder import sinusoids
 from hyperasr.errors import ConfigError
 
 

@@ -24,10 +24,11 @@ from torch import Tensor
 
 from hyperasr.attention_decoder import AttentionDecoder, AttentionDecoderConfig
 from hyperasr.audio import SAMPLE_RATE
-from hyperasr.encoder import SUBSAMPLING, Encoder, EncoderConfig
+from hyperasr.encoder import Encoder, EncoderConfig
 from hyperasr.errors import CheckpointError, ConfigError
 from hyperasr.features import FeatureConfig, LogMel
 from hyperasr.folder import CONFIG_FILE, FORMAT, find_checkpoint, read_config
+from hyperasr.front_end import SUBSAMPLING
 from hyperasr.tokens import Tokens, load_tokens
 from hyperasr.windows import FRAME
 

@@ -7,11 +7,12 @@ One alphabet names every axis below:
     S  encoder frames (40 ms)         K  mixing width of one head, d_ffn / H
     M  mel bands                      V  vocabulary, blank included
 
-`keep` is (B, S, 1), 1.0 on real frames and 0.0 on padding. Every layer that looks sideways in
-time multiplies by it first (attention masks by it), and the front end reflects each utterance at
-its own end: an utterance gets the same answer alone or in any batch.
+`keep` is (B, S, 1), 1.0 on real frames and 0.0 on padding, or None where nothing is padded. Every
+layer that looks sideways in time multiplies by it first (attention masks by it), and the front end
+reflects each utterance at its own end: an utterance gets the same answer alone or in any batch.
 
-Reading order: config, front end, the sublayers, the block, the model. Nothing here knows about
+Reading order: config, the sublayers, the block, the model; the front end that makes frames of
+features is in `front_end.py`. Nothing here knows about
 files, words or the command line; `checkpoint.py` fills the weights in. Sources: HyperConformer
 arXiv:2305.18281, HyperMixer arXiv:2203.03691, Conformer arXiv:2005.08100.
 """
@@ -25,12 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hyperasr.dropout import Dropout
 from hyperasr.errors import ConfigError
-
-SUBSAMPLING = 4
-"""Feature frames per encoder frame."""
-TILE = 256
-"""Encoder frames that the front end makes at a time on a CPU: its inside is the peak of memory."""
+from hyperasr.front_end import SUBSAMPLING, FrontEnd, half
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,84 +86,6 @@ CONFIGS = {
 """The published sizes; their names count the recipe's attention decoder in."""
 
 
-class Dropout(nn.Module):
-    """Dropout that draws eight decisions from one random number on the CPU.
-
-    There torch draws them one by one in one thread, which takes a third of a training step.
-    The share that is dropped is a multiple of 1/256.
-    """
-
-    def __init__(self, share: float):
-        super().__init__()
-        self.share = share
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same shape; what is kept grows so that the mean stays."""
-        if not self.training or self.share == 0.0:
-            return x
-        if x.device.type != "cpu":
-            return F.dropout(x, self.share)
-        count, dropped = x.numel(), round(256 * self.share)
-        numbers = torch.empty((count + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        keep = numbers.view(torch.uint8)[:count].view(x.shape) >= dropped
-        return x * (keep.to(x.dtype) * (256 / (256 - dropped)))
-
-
-class FrontEnd(nn.Module):
-    """Two 3x3 convolutions of stride 2 over time and frequency, reflected at the edges."""
-
-    def __init__(self, config: EncoderConfig):
-        super().__init__()
-        first, second = config.channels
-        self.conv1 = nn.Linear(9, first)  # one input channel: a matrix product over 3x3 patches
-        self.norm1 = nn.LayerNorm([config.n_mels // 2, first])
-        self.conv2 = nn.Conv2d(first, second, 3, stride=2)
-        self.norm2 = nn.LayerNorm([config.n_mels // 4, second])
-        self.dropout = Dropout(config.dropout)
-        self.project = nn.Linear(config.n_mels // 4 * second, config.d_model)
-
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, M) and (B,) -> (B, S, D) and (B,) in encoder frames."""
-        patches = self.patches(features, lengths)  # (B, T/2 + 2, M/2, 9)
-        S = (patches.shape[1] - 1) // 2
-        tile = S if self.training or patches.device.type != "cpu" else max(1, TILE // len(patches))
-        # Frames a to b of the output see the patches 2a to 2b: pieces give what the whole would.
-        pieces = [patches[:, 2 * a : 2 * min(a + tile, S) + 1] for a in range(0, S, tile)]
-        x = torch.cat([self.convolve(piece) for piece in pieces], dim=1)  # (B, S, M/4 C)
-        return self.dropout(self.project(x)), half(half(lengths))
-
-    def convolve(self, patches: Tensor) -> Tensor:
-        """Both convolutions: (B, 2 S + 1, M/2, 9) -> (B, S, M/4 C)."""
-        x = self.dropout(F.leaky_relu(self.norm1(self.conv1(patches))))
-        x = torch.cat([x[:, :, 1:2], x], dim=2)  # (B, 2 S + 1, M/2 + 1, C), reflected low edge
-        x = self.conv2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, S, M/4, C), channels last
-        return self.dropout(F.leaky_relu(self.norm2(x))).flatten(2)
-
-    def patches(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """What the first convolution sees (B, T/2 + 2, M/2, 9), one frame beyond either end.
-
-        Up to the second convolution every frame is computed by itself, so the edges that the
-        second one reflects are made here, by repeating patches, where they cost no gradient.
-        """
-        x = reflect(features, lengths)  # (B, T + 2, M)
-        x = torch.cat([x[:, :, 1:2], x], dim=2)  # (B, T + 2, M + 1)
-        patches = x.unfold(1, 3, 2).unfold(2, 3, 2).flatten(3)  # (B, T/2, M/2, 9)
-        return reflect(patches, half(lengths))
-
-
-def half(lengths: Tensor) -> Tensor:
-    """How many frames a convolution of stride 2 leaves, rounded up."""
-    return (lengths + 1) // 2
-
-
-def reflect(x: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T, ...) -> (B, T + 2, ...): a mirrored frame before the start and after each own end."""
-    mirrored = torch.cat([x[:, 1:2], x, torch.zeros_like(x[:, :1])], dim=1)
-    rows = torch.arange(len(x), device=x.device)
-    mirrored[rows, lengths + 1] = mirrored[rows, lengths - 1]
-    return mirrored
-
-
 class HyperMixing(nn.Module):
     """Token mixing in linear time: the utterance itself writes the MLP that mixes its frames.
 
@@ -174,6 +94,8 @@ class HyperMixing(nn.Module):
     W = h V + v with h only E wide, so neither matrix is ever built:
 
         zᵀ W1 = (zᵀ h1) V1 + (Σ z) v1        and        W2 Pᵀ = h2 (V2 Pᵀ) + P v2
+
+    A column of ones beside h, a row v under V, and each side is one product.
     """
 
     def __init__(self, config: EncoderConfig):
@@ -187,29 +109,39 @@ class HyperMixing(nn.Module):
         self.out_weight = nn.Parameter(torch.empty(H, E, K))
         self.out_bias = nn.Parameter(torch.zeros(H, 1, K))
         self.norm = nn.LayerNorm(config.d_model)
+        self.folded: tuple[Tensor, ...] | None = None  # with_ones(), once for all: inference only
         for weight in (self.hidden_weight, self.in_weight, self.out_weight):
             nn.init.normal_(weight, std=E**-0.5)
 
-    def forward(self, x: Tensor, keep: Tensor, positions: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keep: Tensor | None, positions: Tensor) -> Tensor:
         """(B, S, D) -> (B, S, D)."""
         B, S, D = x.shape
-        E = D // self.n_heads
-        x = x * keep
-        z = self.heads(x)  # (H, B, S, E)
-        frames = self.heads(x + positions).flatten(1, 2)  # (H, B S, E)
-        hidden = F.gelu(torch.baddbmm(self.hidden_bias, frames, self.hidden_weight))
-        h1, h2 = hidden.view(self.n_heads, B, S, -1).chunk(2, dim=-1)  # (H, B, S, E) each
+        H, E = self.n_heads, D // self.n_heads
+        weight, bias, write_in, write_out = self.folded or self.with_ones()
+        x = x if keep is None else x * keep
+        z = self.heads(x).reshape(H * B, S, E)
+        frames = self.heads(x + positions).reshape(H, B * S, E)
+        hidden = F.gelu(torch.baddbmm(bias, frames, weight)).view(H * B, S, -1)  # h1, ONE, h2
+        summary = z.transpose(1, 2) @ hidden[..., : E + 1]  # (H B, E, E + 1): zᵀ h1 and Σ z
+        mixed = F.gelu(summary.view(H, B * E, E + 1) @ write_in)  # (H, B E, K)
+        back = (mixed @ write_out.transpose(1, 2)).view(H * B, E, E + 1)
+        out = hidden[..., E:] @ back.transpose(1, 2)  # (H B, S, E)
+        return self.norm(out.view(H, B, S, E).permute(1, 2, 0, 3).flatten(2))
 
-        summary = (z.transpose(2, 3) @ h1).flatten(1, 2)  # (H, B E, E)
-        total = z.sum(dim=2).flatten(1).unsqueeze(2)  # (H, B E, 1)
-        mixed = F.gelu(torch.baddbmm(total @ self.in_bias, summary, self.in_weight))  # (H, B E, K)
+    def with_ones(self) -> tuple[Tensor, ...]:
+        """Weight, bias of the hidden layers, V1 over v1, v2 over V2; between h1 and h2 a ONE.
 
-        back = mixed @ self.out_weight.transpose(1, 2)  # (H, B E, E)
-        shift = mixed @ self.out_bias.transpose(1, 2)  # (H, B E, 1)
-        out = torch.baddbmm(
-            shift.reshape(-1, 1, E), h2.flatten(0, 1), back.reshape(-1, E, E).transpose(1, 2)
-        )  # (H B, S, E)
-        return self.norm(out.view(self.n_heads, B, S, E).permute(1, 2, 0, 3).flatten(2))
+        The column passes through GELU, so it is of eights, where GELU does nothing and dividing
+        is exact.
+        """
+        E = self.in_weight.shape[1]
+        zero = torch.zeros_like(self.hidden_weight[..., :1])
+        weight = torch.cat([self.hidden_weight[..., :E], zero, self.hidden_weight[..., E:]], dim=2)
+        eight = torch.full_like(self.hidden_bias[..., :1], 8.0)
+        bias = torch.cat([self.hidden_bias[..., :E], eight, self.hidden_bias[..., E:]], dim=2)
+        write_in = torch.cat([self.in_weight, self.in_bias / 8], dim=1)  # (H, E + 1, K)
+        write_out = torch.cat([self.out_bias / 8, self.out_weight], dim=1)  # (H, E + 1, K)
+        return weight, bias, write_in, write_out
 
     def heads(self, x: Tensor) -> Tensor:
         """(B, S, D) -> (H, B, S, E)."""
@@ -233,7 +165,7 @@ class RelativeAttention(nn.Module):
         self.position_bias = nn.Parameter(torch.zeros(config.n_heads, 1, D // config.n_heads))
         self.out = nn.Linear(D, D)
 
-    def forward(self, x: Tensor, keep: Tensor, positions: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keep: Tensor | None, positions: Tensor) -> Tensor:
         """(B, S, D) -> (B, S, D)."""
         B, S, D = x.shape
         q, k, v = self.split(self.query_key_value(x)).chunk(3, dim=-1)  # (B, H, S, E) each
@@ -243,8 +175,9 @@ class RelativeAttention(nn.Module):
         # Row i needs the columns from S - 1 - i on: a view whose rows start one column earlier.
         batch, head, row, column = scores.stride()
         bias = scores.as_strided((*scores.shape[:3], S), (batch, head, row - 1, column), S - 1)
-        padding = torch.zeros_like(keep).masked_fill(keep == 0, -torch.inf)  # (B, S, 1)
-        bias = bias + padding.transpose(1, 2)[:, None]  # (B, H, S, S)
+        if keep is not None:
+            padding = torch.zeros_like(keep).masked_fill(keep == 0, -torch.inf)  # (B, S, 1)
+            bias = bias + padding.transpose(1, 2)[:, None]  # (B, H, S, S)
         dropout = self.dropout if self.training else 0.0
         x = F.scaled_dot_product_attention(
             q + self.content_bias, k, v, attn_mask=bias, dropout_p=dropout, scale=D**-0.5
@@ -269,11 +202,20 @@ class Convolution(nn.Module):
         self.out = nn.Linear(D, D)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """(B, S, D) -> (B, S, D)."""
-        x = F.glu(self.gate(self.norm(x)), dim=-1) * keep  # padding must not leak through k frames
-        x = self.convolve(x)
-        return self.dropout(self.out(F.silu(self.out_norm(x))))
+        h = self.gated(self.norm(x))
+        h = h if keep is None else h * keep  # padding must not leak through k frames
+        h = silu(self.out_norm(self.convolve(h)))
+        return add_linear(x, self.out, h, self.dropout)
+
+    def gated(self, x: Tensor) -> Tensor:
+        """(B, S, D) -> (B, S, D): half of gate(x), each weighted by the sigmoid of the rest."""
+        if torch.is_grad_enabled() or type(self.gate) is not nn.Linear:
+            return F.glu(self.gate(x), dim=-1)
+        halves = zip(self.gate.weight.chunk(2), self.gate.bias.chunk(2), strict=True)
+        value, gate = (F.linear(x, weight, bias) for weight, bias in halves)
+        return gate.sigmoid_().mul_(value)
 
     def convolve(self, x: Tensor) -> Tensor:
         """(B, S, D) -> (B, S, D), as a channels-last conv2d: 25 times as fast as conv1d.
@@ -284,7 +226,8 @@ class Convolution(nn.Module):
         image = x.unsqueeze(2).permute(0, 3, 1, 2)  # (B, D, S, 1), channels last in memory
         weight, bias = self.depthwise.weight.unsqueeze(3), self.depthwise.bias
         on_cpu = x.device.type == "cpu"
-        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
+        rounding = on_cpu and torch.is_autocast_enabled("cpu")
+        with torch.autocast("cpu", enabled=False) if rounding else nullcontext():
             image = F.conv2d(
                 image.to(weight.dtype) if on_cpu else image,
                 weight,
@@ -296,7 +239,7 @@ class Convolution(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Widen, bend, narrow."""
+    """Widen, bend, narrow; half of it is added."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__(
@@ -307,6 +250,32 @@ class FeedForward(nn.Sequential):
             nn.Linear(config.d_ffn, config.d_model),
             Dropout(config.dropout),
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, S, D) -> (B, S, D)."""
+        norm, widen, _, dropout, narrow, last_dropout = self
+        h = dropout(silu(widen(norm(x))))  # (B, S, d_ffn)
+        return add_linear(x, narrow, h, last_dropout, scale=0.5)
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU, in place where no gradient needs x."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def add_linear(
+    x: Tensor, linear: nn.Module, h: Tensor, dropout: nn.Module, scale: float = 1.0
+) -> Tensor:
+    """x + scale * dropout(linear(h)); without gradients in one pass and in x's own memory."""
+    if (
+        torch.is_grad_enabled()
+        or not isinstance(linear, nn.Linear)
+        or not x.dtype == h.dtype == linear.weight.dtype
+    ):
+        return torch.add(x, dropout(linear(h)), alpha=scale)
+    x.add_(linear.bias, alpha=scale)
+    x.flatten(0, 1).addmm_(h.flatten(0, 1), linear.weight.t(), alpha=scale)
+    return x
 
 
 class Block(nn.Module):
@@ -323,12 +292,12 @@ class Block(nn.Module):
         self.ffn_out = FeedForward(config)
         self.norm = nn.LayerNorm(config.d_model)
 
-    def forward(self, x: Tensor, keep: Tensor, positions: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keep: Tensor | None, positions: Tensor) -> Tensor:
         """(B, S, D) -> (B, S, D)."""
-        x = x + 0.5 * self.ffn_in(x)
+        x = self.ffn_in(x)
         x = x + self.mixing(self.mixing_norm(x), keep, positions)
-        x = x + self.convolution(x, keep)
-        x = x + 0.5 * self.ffn_out(x)
+        x = self.convolution(x, keep)
+        x = self.ffn_out(x)
         return self.norm(x)
 
 
@@ -338,7 +307,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.config = config
-        self.front_end = FrontEnd(config)
+        self.front_end = FrontEnd(config.n_mels, config.channels, config.d_model, config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model, eps=1e-6)
         self.ctc = nn.Linear(config.d_model, config.vocab_size)
@@ -353,10 +322,14 @@ class Encoder(nn.Module):
         return self.log_probs(last), self.output_lengths(lengths)
 
     def hidden(self, features: Tensor, lengths: Tensor) -> Iterator[Tensor]:
-        """The output (B, S, D) of each block in turn."""
-        x, lengths = self.front_end(features, lengths)
-        frame = torch.arange(x.shape[1], device=x.device)
-        keep = (frame < lengths[:, None]).unsqueeze(2).to(x.dtype)  # (B, S, 1)
+        """The output (B, S, D) of each block in turn; without gradients the next overwrites it."""
+        x, lengths = self.front_end(features.to(self.ctc.weight.dtype), lengths)
+        keep = None
+        if (
+            x.device.type != "cpu" or int(lengths.min()) < x.shape[1]
+        ):  # to look would make a GPU wait
+            frame = torch.arange(x.shape[1], device=x.device)
+            keep = (frame < lengths[:, None]).unsqueeze(2).to(x.dtype)  # (B, S, 1)
         positions = sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)  # (S, D)
         for block in self.blocks:
             x = block(x, keep, positions)

@@ -83,9 +83,8 @@ class LogMel(nn.Module):
                 pad_mode="constant",
                 return_complex=True,
             )  # (B, window / 2 + 1, T)
-            parts = torch.view_as_real(spectrum)
-            power = parts.square().sum(-1).transpose(1, 2)  # (B, T, window / 2 + 1)
-            mel = power @ self.filters  # (B, T, M)
+            power = spectrum.real.square() + spectrum.imag.square()  # (B, window / 2 + 1, T)
+            mel = power.transpose(1, 2) @ self.filters  # (B, T, M)
             decibels = 10.0 * mel.clamp(min=POWER_FLOOR).log10()
         frames = lengths // self.config.hop + 1
         padding = torch.arange(mel.shape[1], device=mel.device) >= frames[:, None]  # (B, T)

@@ -18,8 +18,8 @@ FRAME = 640
 """Samples from one encoder frame to the next: 40 ms at 16 kHz."""
 WINDOW = 400 * FRAME
 """16 s, the longest piece of audio that the encoder hears at once."""
-STEP = 300 * FRAME
-"""12 s from the start of one window to the start of the next."""
+STEP = 350 * FRAME
+"""14 s from the start of one window to the start of the next."""
 LONGEST = 30.0
 """Seconds that a segment lasts at most, unless one word does."""
 PAUSE = 0.7

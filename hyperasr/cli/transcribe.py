@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hyperasr import writers
-from hyperasr.cli.options import Device, Quiet, Threads
+from hyperasr.cli.options import ComputeType, Device, Quiet, Threads
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, say
 from hyperasr.errors import AudioError, OutputError
 from hyperasr.transcript import Transcript
@@ -48,10 +48,11 @@ def transcribe(
         ),
     ] = None,
     device: Device = "auto",
+    compute_type: ComputeType = "auto",
     threads: Threads = 0,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Windows of 16 s that are encoded together.")
-    ] = 8,
+    ] = 4,
     quiet: Quiet = False,
 ) -> None:
     """Write down what is said in each audio file.
@@ -66,7 +67,7 @@ def transcribe(
     runtime.settle(threads)
     from hyperasr.transcribe import Transcriber
 
-    transcriber = Transcriber.load(model, device, batch_size)
+    transcriber = Transcriber.load(model, device, batch_size, compute_type)
     failed = 0
     bar = _Bar(audio, quiet)
     try:
