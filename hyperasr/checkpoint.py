@@ -30,16 +30,14 @@ from hyperasr.decoder import DecoderSettings
 from hyperasr.encoder import Encoder, EncoderConfig
 from hyperasr.errors import CheckpointError, ConfigError
 from hyperasr.features import FeatureConfig, LogMel
+from hyperasr.folder import CONFIG_FILE, FORMAT, find_checkpoint, read_config
 from hyperasr.front_end import SUBSAMPLING
 from hyperasr.tokens import Tokens, load_tokens
 from hyperasr.windows import FRAME
 
-FORMAT = 1
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 DECODER_FILE = "decoder.safetensors"
 NGRAM_FILES = ("lm.binary", "lm.arpa", "lm.arpa.gz")
-DEFAULT_MODEL = "hyperconformer-en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +54,13 @@ class Checkpoint:
     decoding: DecoderSettings = field(default_factory=DecoderSettings)
 
 
-def find_checkpoint(name: str | Path) -> Path:
-    """The folder of a checkpoint: a path, or the name of one that came with hyperasr.
-
-    Raises CheckpointError that lists the names when there is neither.
-    """
-    try:
-        if (Path(name) / CONFIG_FILE).is_file():
-            return Path(name)
-    except OSError as error:
-        raise CheckpointError(f"{name}: {(error.strerror or str(error)).lower()}") from error
-    here = Path(__file__).parent
-    known: dict[str, Path] = {}
-    for home in (here.parent / "checkpoints", here / "checkpoints"):  # source tree, installed
-        known |= {found.parent.name: found.parent for found in home.glob(f"*/{CONFIG_FILE}")}
-    if str(name) in known:
-        return known[str(name)]
-    what = f"no {CONFIG_FILE} in it" if Path(name).is_dir() else "no such checkpoint folder"
-    raise CheckpointError(f"{name}: {what}; bundled models: {', '.join(sorted(known)) or 'none'}")
-
-
 def load_checkpoint(name: str | Path) -> Checkpoint:
     """Open a checkpoint by folder or name; every tensor must be there, once and in shape.
 
     Raises CheckpointError that names what is missing, unexpected or mis-shaped.
     """
     folder = find_checkpoint(name)
-    config = _read_config(folder)
+    config = read_config(folder)
     weights, sha256 = _read_weights(folder / WEIGHTS_FILE)
     try:
         sizes = dict(config["encoder"])
@@ -214,16 +192,6 @@ def _replace_folder(folder: Path, partial: Path) -> None:
         old.rename(folder)
         raise
     shutil.rmtree(old)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}/{CONFIG_FILE} cannot be read: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise CheckpointError(f"{folder}/{CONFIG_FILE} is not of checkpoint format {FORMAT}")
-    return config
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:

@@ -127,8 +127,9 @@ def normalise(text: str, alphabet: str) -> str:
     Accents are dropped, typographic apostrophes become ', the case follows the alphabet, and
     what cannot be spelled separates words.
     """
-    text = unicodedata.normalize("NFKD", re.sub("[\u2018\u2019]", "'", text))
-    text = "".join(c for c in text if not unicodedata.combining(c))
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", re.sub("[\u2018\u2019]", "'", text))
+        text = "".join(c for c in text if not unicodedata.combining(c))
     if "a" in alphabet and "A" not in alphabet:
         text = text.lower()
     elif "A" in alphabet and "a" not in alphabet:

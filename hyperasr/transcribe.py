@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from hyperasr import audio
-from hyperasr.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
+from hyperasr.checkpoint import Checkpoint, load_checkpoint
 from hyperasr.compute import prepare
 from hyperasr.decoder_pool import DecoderPool
 from hyperasr.decoding import DecodingOptions, build_decoder
+from hyperasr.folder import DEFAULT_MODEL
 from hyperasr.runtime import choose_device
 from hyperasr.transcript import Segment, Transcript
 from hyperasr.windows import Utterance, Window, cut, stitch, utterances

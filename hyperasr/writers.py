@@ -6,16 +6,13 @@ time is decided in `subtitles.py`.
 Reading order: the formats, the table, the clock, `save`.
 """
 
-import errno
 import json
-import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 
-from hyperasr.errors import OutputError
+from hyperasr.files import replacing
 from hyperasr.subtitles import cues, milliseconds
 from hyperasr.transcript import Segment, Transcript
 
@@ -129,20 +126,6 @@ def clock(seconds: float, mark: str) -> str:
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{mark}{ms % 1000:03}"
 
 
-ADVICE = {
-    errno.ENOSPC: "free some disk space or write to another folder",
-    errno.EDQUOT: "free some of your disk quota or write to another folder",
-    errno.EFBIG: "raise the file size limit (ulimit -f) or write to another folder",
-    errno.EACCES: "write to a folder of your own or change the permissions",
-    errno.EPERM: "write to a folder of your own or change the permissions",
-    errno.EROFS: "write to another folder, this disk is read-only",
-    errno.EISDIR: "move the folder of that name away or choose another name",
-    errno.EEXIST: "a file stands where a folder is needed, choose another folder",
-    errno.ENOTDIR: "a file stands where a folder is needed, choose another folder",
-    errno.ENAMETOOLONG: "choose a shorter name",
-}
-
-
 def save(text: str, path: Path) -> None:
     """Write `text` to `path` in UTF-8, lines ending in "\\n"; nobody sees a half-written file.
 
@@ -151,23 +134,8 @@ def save(text: str, path: Path) -> None:
 
     Raises OutputError, saying what to do, if the file cannot be written; what stood there stays.
     """
-    target = Path(os.path.realpath(path))
-    partial = target.with_name(f".hyperasr-{secrets.token_hex(8)}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if target.exists() and not target.is_file():
-            raise OutputError(f"cannot write {path}: not a plain file; choose another name")
-        try:
-            with partial.open(
-                "x", encoding="utf-8", errors="backslashreplace", newline="\n"
-            ) as file:
-                file.write(text)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        advice = ADVICE.get(error.errno or 0, "choose another folder")
-        raise OutputError(f"cannot write {path}: {reason}; {advice}") from error
+    with (
+        replacing(path) as partial,
+        partial.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
+        file.write(text)

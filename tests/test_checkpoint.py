@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from stand_ins import TINY, tiny_checkpoint
 
-from hyperasr import checkpoint
 from hyperasr.attention_decoder import AttentionDecoder, AttentionDecoderConfig
-from hyperasr.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from hyperasr.checkpoint import load_checkpoint, save_checkpoint
 from hyperasr.encoder import Encoder
 from hyperasr.errors import CheckpointError
 from hyperasr.features import LogMel
+from hyperasr.folder import find_checkpoint
 from hyperasr.tokens import CharTokens
 
 
@@ -412,7 +412,7 @@ def bundled(tmp_path, monkeypatch):
     for name in ("small-en", "large-en"):
         tiny_checkpoint(home / "checkpoints" / name)
     (home / "checkpoints" / "unfinished").mkdir()
-    monkeypatch.setattr(checkpoint, "__file__", str(home / "hyperasr" / "checkpoint.py"))
+    monkeypatch.setattr("hyperasr.folder.__file__", str(home / "hyperasr" / "folder.py"))
     return home / "checkpoints"
 
 

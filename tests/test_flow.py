@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperasr.checkpoint import DEFAULT_MODEL, find_checkpoint
+from hyperasr.folder import DEFAULT_MODEL, find_checkpoint
 from hyperasr.manifest import read_manifest
 from hyperasr.score.wer import word_errors
 from hyperasr.tokens import CharTokens

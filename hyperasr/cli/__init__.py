@@ -4,7 +4,7 @@ One file per command. No torch at the top of any: `--help` and mistyped options 
 once. Results go to stdout, everything said to a person goes to stderr.
 
 Exit codes: 0 all done; 1 some files failed, the others were written; 2 wrong usage; 3 the model
-could not be loaded; 130 interrupted, state saved.
+or language model could not be loaded; 130 interrupted, state saved.
 """
 
 import sys
@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 
 from hyperasr import __version__
-from hyperasr.cli import import_speechbrain, train, transcribe
+from hyperasr.cli import import_speechbrain, lm, train, transcribe
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, NO_MODEL, USAGE, say
-from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError
+from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError, LanguageModelError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for command in (transcribe.transcribe, train.train, import_speechbrain.import_speechbrain):
     app.command()(command)
+app.add_typer(lm.app, name="lm")
 
 
 def _version(asked: bool) -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     """Entry point: a HyperAsrError becomes one line; a bug keeps its traceback."""
     try:
         app()
-    except CheckpointError as error:
+    except (CheckpointError, LanguageModelError) as error:
         say(str(error))
         sys.exit(NO_MODEL)
     except ConfigError as error:
