@@ -25,7 +25,7 @@ from pyctcdecode.language_model import AbstractLanguageModel
 from hyperasr.align import align
 from hyperasr.errors import ConfigError
 from hyperasr.hotwords import Hotwords
-from hyperasr.ngram import NGram
+from hyperasr.language_model import NGram
 from hyperasr.transcript import Alternative, Segment, Word
 
 logging.getLogger("pyctcdecode").setLevel(logging.ERROR)

@@ -8,7 +8,7 @@ from hyperasr.checkpoint import Checkpoint
 from hyperasr.decoder import Decoder
 from hyperasr.errors import ConfigError, LanguageModelError
 from hyperasr.hotwords import Hotwords
-from hyperasr.ngram import NGram, load_ngram
+from hyperasr.language_model import NGram, load_ngram
 
 
 @dataclass(frozen=True, slots=True)
