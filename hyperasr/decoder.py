@@ -11,7 +11,7 @@ a language model too. No torch here.
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import fmean
 from typing import Any
@@ -57,13 +57,17 @@ class DecoderSettings:
     """Reward for a word that the language model does not have."""
     nbest: int = 1
     """Alternatives that are kept."""
+    sure: float = 1.0
+    doubt: float = 0.0
+    """The log-odds that a word is right: `sure` times the sound's own log-odds, less `doubt`."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that search for nothing."""
         if self.beam_size < 1 or self.nbest < 1:
             raise ConfigError("beam_size and nbest must be at least 1")
-        if not all(map(math.isfinite, (self.alpha, self.beta, self.unknown))):
-            raise ConfigError("alpha, beta and unknown must be finite")
+        weights = (self.alpha, self.beta, self.unknown, self.sure, self.doubt)
+        if not all(map(math.isfinite, weights)):
+            raise ConfigError("alpha, beta, unknown, sure and doubt must be finite")
 
 
 class Decoder:
@@ -80,17 +84,23 @@ class Decoder:
         self.labels = tuple(labels)
         self.encode = encode
         self.settings = settings or DecoderSettings()
+        self.ngram = ngram
         self.hotwords = hotwords
         pieces = any(label.startswith("▁") for label in labels)
         self.unusable = np.array([label.startswith("<") for label in labels])  # <s>, </s>, <unk>
         fusion = Fusion(self.settings, ngram, hotwords) if ngram or hotwords else None
         self._search = BeamSearchDecoderCTC(Alphabet(list(labels), pieces), fusion)
 
+    def with_settings(self, settings: DecoderSettings) -> "Decoder":
+        """The same decoder, searching otherwise; the language model is shared."""
+        return Decoder(self.labels, self.encode, settings, self.ngram, self.hotwords)
+
     def __call__(self, log_probs: NDArray[np.floating[Any]], first_frame: int = 0) -> Segment:
         """What is said in an utterance (S, V) that begins at a frame of the recording."""
         log_probs = log_probs.astype(np.float32)
         texts = self._texts(log_probs)
         words = timed_words(texts[0].text.split(), log_probs, self.encode, self.labels, first_frame)
+        words = tuple(replace(word, confidence=self._confidence(word.confidence)) for word in words)
         start = first_frame * FRAME_SECONDS
         heard = self.hotwords.heard([word.text for word in words]) if self.hotwords else ()
         return Segment(
@@ -100,6 +110,11 @@ class Decoder:
             tuple(texts) if self.settings.nbest > 1 else (),
             heard,
         )
+
+    def _confidence(self, sound: float) -> float:
+        """How likely a word is right whose sound alone has this probability."""
+        log_odds = math.log(max(sound, 1e-9)) - math.log(max(1.0 - sound, 1e-9))
+        return 1.0 / (1.0 + math.exp(self.settings.doubt - self.settings.sure * log_odds))
 
     def _texts(self, log_probs: NDArray[np.float32]) -> list[Alternative]:
         """The best texts (1 to nbest of them), best first."""

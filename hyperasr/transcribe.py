@@ -44,7 +44,7 @@ class Transcriber:
         self.batch_size = batch_size
         # On a CPU two threads with a batch each are a third faster than one batch in two threads.
         self.workers = torch.get_num_threads() if self.device.type == "cpu" else 1
-        decoder = build_decoder(checkpoint, decoding or DecodingOptions(), say)
+        self.decoder = decoder = build_decoder(checkpoint, decoding or DecodingOptions(), say)
         searches = decoder.settings.beam_size > 1 and torch.get_num_threads() > 1
         self.decoders = DecoderPool(decoder, torch.get_num_threads() if searches else 0)
         self.listeners = ThreadPoolExecutor(self.workers, "listen", torch.set_num_threads, (1,))
@@ -79,16 +79,26 @@ class Transcriber:
         """
         duration = 0.0
 
-        def windows() -> Iterator[tuple[Window, NDArray[np.float32]]]:
+        def so_far(seconds: float) -> None:
             nonlocal duration
-            for window, rows in self.listen_to_all(cut(audio.blocks(path))):
-                yield window, rows
-                duration = window.end / audio.SAMPLE_RATE
-                heard(duration)
+            duration = seconds
+            heard(seconds)
 
-        found = list(self.decode_all(utterances(stitch(windows()), self.silent)))
+        found = list(self.decode_all(self.hear(path, so_far)))
         segments = [_within(segment, duration) for segment in found if segment.words]
         return Transcript(str(path), duration, tuple(segments), model=self.name)
+
+    def hear(
+        self, path: Path | str, heard: Callable[[float], None] = lambda seconds: None
+    ) -> Iterator[Utterance]:
+        """The stretches of speech in an audio file; calls `heard` with the seconds done so far."""
+
+        def windows() -> Iterator[tuple[Window, NDArray[np.float32]]]:
+            for window, rows in self.listen_to_all(cut(audio.blocks(path))):
+                yield window, rows
+                heard(window.end / audio.SAMPLE_RATE)
+
+        return utterances(stitch(windows()), self.silent)
 
     def listen_to_all(
         self, windows: Iterable[Window]

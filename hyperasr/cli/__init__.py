@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from hyperasr import __version__
-from hyperasr.cli import import_speechbrain, lm, train, transcribe
+from hyperasr.cli import import_speechbrain, lm, train, transcribe, tune
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, NO_MODEL, USAGE, say
 from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError, LanguageModelError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for command in (transcribe.transcribe, train.train, import_speechbrain.import_speechbrain):
     app.command()(command)
+lm.app.command()(tune.tune)
 app.add_typer(lm.app, name="lm")
 
 
