@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyctcdecode.alphabet import Alphabet
-from pyctcdecode.decoder import BeamSearchDecoderCTC
-from pyctcdecode.language_model import AbstractLanguageModel
+from pyctcdecode.decoder import Beam, BeamSearchDecoderCTC, LMBeam, OutputBeam
+from pyctcdecode.language_model import AbstractLanguageModel, HotwordScorer
 
 from hyperasr.align import align
 from hyperasr.errors import ConfigError
@@ -34,12 +34,14 @@ BLANK = 0
 FRAME_SECONDS = 0.04
 SURE_BLANK = np.log(0.99)
 """A frame whose blank is at least as likely says nothing; of a run of such frames one is kept."""
-MAX_TOKENS = 8
+MAX_TOKENS = 6
 """Tokens that are tried in a frame at most: flat log-probabilities would take minutes."""
-MIN_TOKEN = -4.0
+MIN_TOKEN = -3.7
 """Log-probability below which a token is not tried, unless it is the likeliest of its frame."""
 BEHIND = -7.0
 """Texts that are so far behind the best are given up."""
+MAX_REMEMBERED = 1_000_000
+"""Beginnings of words whose worth is kept."""
 LONG_WORD = 6
 """Letters from which on an unknown word costs more the longer it gets."""
 
@@ -48,7 +50,7 @@ LONG_WORD = 6
 class DecoderSettings:
     """How to search; the weights are natural logarithms."""
 
-    beam_size: int = 64
+    beam_size: int = 48
     alpha: float = 0.5
     """Weight of the language model."""
     beta: float = 0.5
@@ -89,7 +91,7 @@ class Decoder:
         pieces = any(label.startswith("▁") for label in labels)
         self.unusable = np.array([label.startswith("<") for label in labels])  # <s>, </s>, <unk>
         fusion = Fusion(self.settings, ngram, hotwords) if ngram or hotwords else None
-        self._search = BeamSearchDecoderCTC(Alphabet(list(labels), pieces), fusion)
+        self._search = Search(Alphabet(list(labels), pieces), fusion)
 
     def with_settings(self, settings: DecoderSettings) -> "Decoder":
         """The same decoder, searching otherwise; the language model is shared."""
@@ -122,11 +124,9 @@ class Decoder:
             return [
                 Alternative(" ".join(word.text for word in greedy(log_probs, self.labels)), 0.0)
             ]
-        beams = self._search.decode_beams(
+        beams = self._search.run(
             self._reduced(log_probs),
-            beam_width=self.settings.beam_size,
-            beam_prune_logp=BEHIND,
-            token_min_logp=MIN_TOKEN,
+            self.settings.beam_size,
             prune_history=self.settings.nbest == 1,
         )
         return [Alternative(beam[0], float(beam[-1])) for beam in beams[: self.settings.nbest]]
@@ -139,7 +139,60 @@ class Decoder:
         if kept.shape[1] > MAX_TOKENS:
             bound = np.partition(kept, -MAX_TOKENS, axis=1)[:, -MAX_TOKENS, None]
             kept = np.where(kept >= bound, kept, -np.inf)
-        return np.maximum(kept, -40.0)  # pyctcdecode takes sums of them
+        return kept
+
+
+class Search(BeamSearchDecoderCTC):
+    """pyctcdecode's beam search, with the half of its time that went into scoring words cut.
+
+    Hotwords are part of `Fusion` here, and what the beginning of a word is worth is remembered
+    from one utterance to the next.
+    """
+
+    def __init__(self, alphabet: Alphabet, fusion: "Fusion | None") -> None:
+        super().__init__(alphabet, fusion)
+        self._fusion = fusion
+        self._partial: dict[str, float] = {"": 0.0}
+
+    def run(self, log_probs: NDArray[Any], beam_size: int, prune_history: bool) -> list[OutputBeam]:
+        """The texts of (S, V) log-probabilities, best first."""
+        if len(self._partial) > MAX_REMEMBERED:
+            self._partial = {"": 0.0}
+        scorer: Any = None  # of pyctcdecode's own hotwords, which `_get_lm_beams` here never asks
+        return self._decode_logits(
+            log_probs, beam_size, BEHIND, MIN_TOKEN, prune_history, scorer, self._start()
+        )
+
+    def _start(self) -> Any:
+        return self._fusion.get_start_state() if self._fusion else None
+
+    def _get_lm_beams(
+        self,
+        beams: list[Beam],
+        hotword_scorer: HotwordScorer,
+        cached_lm_scores: dict[Any, Any],
+        cached_partial_token_scores: dict[str, float],
+        is_eos: bool = False,
+    ) -> list[LMBeam]:
+        """Beams with their words and beginnings of words scored, as pyctcdecode asks for it."""
+        fusion, partial = self._fusion, self._partial
+        scored = []
+        for text, word, letters, last, frame_list, frames, sound in beams:
+            new_text = f"{text} {word}" if text and word else text or word
+            total = sound
+            if fusion is not None:
+                key = (new_text, is_eos)
+                found = cached_lm_scores.get(key)
+                if found is None:
+                    _, before, state = cached_lm_scores[text, False]
+                    added, state = fusion.score(state, word, is_eos)
+                    found = cached_lm_scores[key] = (before + added, before + added, state)
+                earned = partial.get(letters)
+                if earned is None:
+                    earned = partial[letters] = fusion.score_partial_token(letters)
+                total += found[0] + earned
+            scored.append((new_text, "", letters, last, frame_list, frames, sound, total))
+        return scored
 
 
 class Fusion(AbstractLanguageModel):
@@ -170,8 +223,10 @@ class Fusion(AbstractLanguageModel):
         state, place = prev_state
         total = 0.0
         if word:
-            earned, place = self.hotwords.step(place, word)
-            total += earned + self.settings.beta
+            total += self.settings.beta
+            if self.hotwords.words:
+                earned, place = self.hotwords.step(place, word)
+                total += earned
             if self.ngram:
                 log_prob, state = self.ngram.score(state, word)
                 total += self.settings.alpha * log_prob

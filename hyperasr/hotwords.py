@@ -33,6 +33,8 @@ class Hotwords:
         self.weight = weight
         self.root = Node()
         self.longest = 0
+        self.start = Place(self.root)
+        """Where a text begins."""
         self._shortest: dict[str, int] = {}  # beginning of a word -> letters of the shortest such
         self.words: set[str] = set()
         for phrase in phrases:
@@ -47,11 +49,6 @@ class Hotwords:
             for length in range(1, len(word) + 1):
                 start = word[:length]
                 self._shortest[start] = min(len(word), self._shortest.get(start, len(word)))
-
-    @property
-    def start(self) -> Place:
-        """Where a text begins."""
-        return Place(self.root)
 
     def step(self, place: Place, word: str) -> tuple[float, Place]:
         """What `word` earns after a text that stands at `place`, and where it stands then."""

@@ -23,7 +23,8 @@ class NGram:
 
     def __init__(self, model: Any, words: Sequence[str]):
         self._model = model
-        self._words = sorted(words)
+        self.words = sorted(words)
+        """The vocabulary in alphabetical order; empty when it is not known."""
         self._known = frozenset(words)
 
     @property
@@ -34,7 +35,7 @@ class NGram:
     @property
     def has_vocabulary(self) -> bool:
         """Whether its words are known, so that a beginning which no word has can be told."""
-        return bool(self._words)
+        return bool(self.words)
 
     def start(self) -> Any:
         """The state before the first word of a sentence."""
@@ -57,8 +58,8 @@ class NGram:
 
     def begins(self, letters: str) -> bool:
         """Whether a word of the vocabulary begins so; True when the vocabulary is not known."""
-        at = bisect_left(self._words, letters)
-        return not self._words or (at < len(self._words) and self._words[at].startswith(letters))
+        at = bisect_left(self.words, letters)
+        return not self.words or (at < len(self.words) and self.words[at].startswith(letters))
 
 
 def load_ngram(path: Path, letters: str = "") -> NGram:

@@ -17,7 +17,7 @@ ComputeType = Annotated[
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as there are cores.")]
 BeamSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Texts that are followed at once; 1: greedy.", show_default="64"),
+    typer.Option(min=1, help="Texts that are followed at once; 1: greedy.", show_default="the model's own"),
 ]
 Lm = Annotated[
     str | None,

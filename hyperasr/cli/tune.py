@@ -32,7 +32,7 @@ def tune(
         str, typer.Option(help="Weights of the language model to try.")
     ] = "0.3,0.4,0.5,0.6,0.8",
     beta: Annotated[str, typer.Option(help="Rewards for each word to try.")] = "0,0.5,1,1.5,2",
-    beam_size: Annotated[str, typer.Option(help="Beam sizes to try.")] = "64",
+    beam_size: Annotated[str, typer.Option(help="Beam sizes to try.")] = "48",
     write: Annotated[
         bool, typer.Option("--write", help="Store the best in the checkpoint's config.json.")
     ] = False,
