@@ -101,7 +101,7 @@ def _run_stage(name: str, transcriber: Transcriber, recording: Path) -> tuple[fl
     watch = _Watch(transcriber)
 
     def run() -> float:
-        watch.spent = 0.0
+        watch.spent, watch.count = 0.0, 0
         STAGES[name](transcriber, recording, watch)
         return watch.spent
 
@@ -116,7 +116,7 @@ class _Watch:
     """
 
     def __init__(self, transcriber: Transcriber):
-        self.spent = 0.0
+        self.spent, self.count = 0.0, 0
         self.peak_mib: float | None = None
         self._device = str(transcriber.device)
         self._peak: Peak | None = None
@@ -133,6 +133,7 @@ class _Watch:
         wait_for(self._device)
         with self._lock:
             self.spent += perf_counter() - self._since.clock
+            self.count += 1
         if self._peak is not None and self.peak_mib is None:
             self.peak_mib = self._peak.mib()
 
@@ -147,7 +148,7 @@ def _audio(transcriber: Transcriber, recording: Path, watch: _Watch) -> None:
 def _part(name: str, transcriber: Transcriber, recording: Path, watch: _Watch) -> None:
     """The module of that name, watched while the whole flow runs.
 
-    Several threads work at once: their time is shared out. Memory is that of one batch, heard
+    Threads work at once, a batch each: their time is shared out. Memory is that of one batch, heard
     before the others by itself.
     """
     module = getattr(transcriber, name)
@@ -159,7 +160,7 @@ def _part(name: str, transcriber: Transcriber, recording: Path, watch: _Watch) -
         windows = islice(cut(audio.blocks(recording)), transcriber.batch_size)
         transcriber.listen([window.samples for window in windows])
     transcriber(recording)
-    watch.spent /= transcriber.workers
+    watch.spent /= min(transcriber.workers, watch.count)
     for hook in hooks:
         hook.remove()
 
