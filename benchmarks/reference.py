@@ -10,12 +10,8 @@ above that of the loaded model, each in a process of its own. The reference ends
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -23,6 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hyperasr import runtime
+from hyperasr.bench.measure import Peak, alternate, timed
 from hyperasr.encoder import CONFIGS, Encoder
 
 FRAMES_PER_SECOND = 100
@@ -87,42 +84,25 @@ def train_step(model: nn.Module, features: Tensor, lengths: Tensor) -> None:
     model.zero_grad()
 
 
-def alternate(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, taking turns; the first turn warms up."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(repeats + 1):
-        for name, work in works.items():
-            started = time.perf_counter()
-            work()
-            if turn:
-                times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def bfloat16(model: nn.Module, features: Tensor, lengths: Tensor) -> object:
     with torch.autocast("cpu", torch.bfloat16):
         return model(features, lengths)
 
 
-def peak_megabytes(name: str, seconds: int, training: bool) -> float:
+def peak_mib(name: str, seconds: int, training: bool) -> float:
     command = [sys.executable, __file__, "--peak", name, str(seconds), str(int(training))]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def report_peak(name: str, seconds: int, training: bool) -> None:
     model = build(name)
-    before = _peak_kilobytes()
+    peak = Peak("cpu")
     if training:
         train_step(model.train(), *batch(12, seconds))
     else:
         with torch.inference_mode():
             model(*batch(1, seconds))
-    print((_peak_kilobytes() - before) / 1024)
-
-
-def _peak_kilobytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    print(peak.mib())
 
 
 def main() -> None:
@@ -141,17 +121,17 @@ def main() -> None:
     with torch.inference_mode():
         for utterances, seconds in SHAPES:
             data = batch(utterances, seconds)
-            works = {name: lambda m=m, d=data: m(*d) for name, m in models.items()}
-            works["ours, bfloat16"] = lambda d=data: bfloat16(models["ours"], *d)
+            works = {n: timed(lambda m=m, d=data: m(*d)) for n, m in models.items()}
+            works["ours, bfloat16"] = timed(lambda d=data: bfloat16(models["ours"], *d))
             rows[f"{utterances} x {seconds} s, s"] = alternate(works, arguments.repeats)
     for model in models.values():
         model.train()
     data = batch(12, 15)
-    works = {name: lambda m=m: train_step(m, *data) for name, m in models.items()}
+    works = {n: timed(lambda m=m: train_step(m, *data)) for n, m in models.items()}
     rows["training step, s"] = alternate(works, min(3, arguments.repeats))
     for seconds in (30, 119):
-        rows[f"peak at {seconds} s, MB"] = {n: peak_megabytes(n, seconds, False) for n in models}
-    rows["peak of a training step, MB"] = {n: peak_megabytes(n, 15, True) for n in models}
+        rows[f"peak at {seconds} s, MiB"] = {n: peak_mib(n, seconds, False) for n in models}
+    rows["peak of a training step, MiB"] = {n: peak_mib(n, 15, True) for n in models}
 
     table = Table(title=f"hyperconformer-8m, {arguments.threads} thread(s)")
     for heading in ("", "reference", "ours", "ratio", "ours, bfloat16", "ratio"):

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from hyperasr import __version__
-from hyperasr.cli import import_speechbrain, lm, train, transcribe, tune
+from hyperasr.cli import bench, import_speechbrain, lm, train, transcribe, tune
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, NO_MODEL, USAGE, say
 from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError, LanguageModelError
 
@@ -24,7 +24,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Transcribe speech to text and subtitles; train the models that do it.",
 )
-for command in (transcribe.transcribe, train.train, import_speechbrain.import_speechbrain):
+for command in (
+    transcribe.transcribe,
+    train.train,
+    import_speechbrain.import_speechbrain,
+    bench.bench,
+):
     app.command()(command)
 lm.app.command()(tune.tune)
 app.add_typer(lm.app, name="lm")

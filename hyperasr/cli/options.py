@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+Model = Annotated[
+    str, typer.Option("--model", "-m", envvar="HYPERASR_MODEL", help="Checkpoint folder or name.")
+]
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1, mps. auto: a CUDA GPU if there is one.")
 ]
@@ -15,6 +18,7 @@ ComputeType = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as there are cores.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Windows of 16 s that are encoded together.")]
 BeamSize = Annotated[
     int | None,
     typer.Option(min=1, help="Texts that are followed at once; 1: greedy.", show_default="the model's own"),

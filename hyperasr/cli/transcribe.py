@@ -11,7 +11,18 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hyperasr import writers
-from hyperasr.cli.options import Alpha, BeamSize, Beta, ComputeType, Device, Lm, Quiet, Threads
+from hyperasr.cli.options import (
+    Alpha,
+    BatchSize,
+    BeamSize,
+    Beta,
+    ComputeType,
+    Device,
+    Lm,
+    Model,
+    Quiet,
+    Threads,
+)
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, nobody, say
 from hyperasr.errors import AudioError, OutputError
 from hyperasr.transcript import Transcript
@@ -25,10 +36,7 @@ def transcribe(
         list[Path],
         typer.Argument(help="Audio or video files.", show_default=False, readable=False),
     ],
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", envvar="HYPERASR_MODEL", help="Checkpoint folder or name."),
-    ] = "hyperconformer-en",
+    model: Model = "hyperconformer-en",
     output_dir: Annotated[
         str,
         typer.Option(
@@ -51,9 +59,7 @@ def transcribe(
     device: Device = "auto",
     compute_type: ComputeType = "auto",
     threads: Threads = 0,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Windows of 16 s that are encoded together.")
-    ] = 4,
+    batch_size: BatchSize = 4,
     beam_size: BeamSize = None,
     lm: Lm = None,
     alpha: Alpha = None,
