@@ -3,9 +3,10 @@
     python benchmarks/decoder.py [--model hyperconformer-en]
 
 Made-up log-probabilities of utterances of 10 s over the words of the model's own n-gram: peaky
-ones, as a well-trained model gives them (each letter in one frame at 0.97, blanks at 0.995 between),
-flat ones, as a weak model gives them (0.6 a letter), and those that the model itself gives for white
-noise. Rates are audio seconds per second of one process. Prints a table and one JSON line.
+ones, as a well-trained model gives them (each letter in one frame at 0.97, blanks at 0.995
+between), flat ones, as a weak model gives them (0.6 a letter), and those that the model itself
+gives for white noise. Rates are audio seconds per second of one process. Prints a table and one
+JSON line.
 """
 
 import argparse

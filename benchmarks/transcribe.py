@@ -53,7 +53,8 @@ def main() -> None:
     rows: dict[str, dict[str, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{number}.wav" for number in range(FILES)]
-        for path, samples in zip(paths, islice(two_minutes(arguments.manifest), FILES), strict=True):
+        recordings = islice(two_minutes(arguments.manifest), FILES)
+        for path, samples in zip(paths, recordings, strict=True):
             soundfile.write(path, samples, audio.SAMPLE_RATE)
         for compute_type in ("float32", "bfloat16"):
             rates = {}

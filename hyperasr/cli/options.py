@@ -21,7 +21,9 @@ Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as th
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows of 16 s that are encoded together.")]
 BeamSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Texts that are followed at once; 1: greedy.", show_default="the model's own"),
+    typer.Option(
+        min=1, help="Texts that are followed at once; 1: greedy.", show_default="the model's own"
+    ),
 ]
 Lm = Annotated[
     str | None,
