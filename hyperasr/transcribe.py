@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +104,8 @@ class Transcriber:
         self, windows: Iterable[Window]
     ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
         """Windows in order -> the same, each with its log-probabilities (S, V)."""
-        windows = iter(windows)
         pending: deque[tuple[list[Window], Future[list[NDArray[np.float32]]]]] = deque()
-        while batch := list(islice(windows, self.batch_size)):
+        for batch in _batches(windows, self.batch_size):
             waveforms = [window.samples for window in batch]
             pending.append((batch, self.listeners.submit(self.listen, waveforms)))
             if len(pending) > self.workers:  # one more than are at work, so that none waits
@@ -138,6 +137,13 @@ class Transcriber:
         log_probs, sizes = self.encoder(features, frames)
         rows = log_probs.cpu().numpy()
         return [row[:size] for row, size in zip(rows, sizes.tolist(), strict=True)]
+
+
+def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+    """Windows in order, up to `size` of one length together: padding costs as much as sound."""
+    for _, alike in groupby(windows, key=lambda window: len(window.samples)):
+        while batch := list(islice(alike, size)):
+            yield batch
 
 
 def _within(segment: Segment, duration: float) -> Segment:

@@ -16,6 +16,8 @@ FRAME = 640
 """Samples from one encoder frame to the next: 40 ms at 16 kHz."""
 WINDOW = 400 * FRAME
 """16 s, the longest piece of audio that the encoder hears at once."""
+SHORTEST = 150 * FRAME
+"""6 s, the least that the last window of a long recording lasts: it hears what it is about."""
 STEP = 350 * FRAME
 """14 s from the start of one window to the start of the next."""
 PAUSE = 18
@@ -41,7 +43,7 @@ class Window:
 
 
 def cut(blocks: Iterable[NDArray[np.float32]]) -> Iterator[Window]:
-    """Blocks of a recording, in order -> its windows, in order; the last moved back to be full.
+    """Blocks of a recording, in order -> its windows, in order; the last may be shorter.
 
     Holds less than two windows and one block, however long the recording is.
     """
@@ -54,8 +56,8 @@ def cut(blocks: Iterable[NDArray[np.float32]]) -> Iterator[Window]:
             held, start = held[STEP:], start + STEP
     if len(held) > WINDOW:
         yield Window(start, held[:WINDOW])
-        back = -(-(len(held) - WINDOW) // FRAME) * FRAME
-        held, start = held[back:], start + back
+        on = min(STEP, (len(held) - SHORTEST) // FRAME * FRAME)
+        held, start = held[on:], start + on
     if len(held):
         yield Window(start, held)
 
