@@ -317,9 +317,14 @@ class Encoder(nn.Module):
 
         Every length must be at least 5 (see FeatureConfig.min_samples).
         """
+        encoded, lengths = self.encode(features, lengths)
+        return self.read(encoded), lengths
+
+    def encode(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What the CTC head and an attention decoder read, (B, S, D), and its lengths (B,)."""
         for x in self.hidden(features, lengths):
             last = x
-        return self.log_probs(last), self.output_lengths(lengths)
+        return self.norm(last.to(self.ctc.weight.dtype)), self.output_lengths(lengths)
 
     def hidden(self, features: Tensor, lengths: Tensor) -> Iterator[Tensor]:
         """The output (B, S, D) of each block in turn; without gradients the next overwrites it."""
@@ -342,7 +347,11 @@ class Encoder(nn.Module):
 
     def log_probs(self, x: Tensor) -> Tensor:
         """A block's output (B, S, D) -> float32 log-probabilities (B, S, V)."""
-        return F.log_softmax(self.ctc(self.norm(x.to(self.ctc.weight.dtype))).float(), dim=-1)
+        return self.read(self.norm(x.to(self.ctc.weight.dtype)))
+
+    def read(self, encoded: Tensor) -> Tensor:
+        """Encoded frames (B, S, D) -> float32 log-probabilities (B, S, V)."""
+        return F.log_softmax(self.ctc(encoded).float(), dim=-1)
 
 
 def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
