@@ -1,6 +1,6 @@
 """The forced alignment against all paths there are, one by one."""
 
-from itertools import groupby, product
+from itertools import groupby, pairwise, product
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_no_other_path_that_spells_the_tokens_is_likelier(frames, tokens, sharpn
 )
 def test_tokens_come_in_order_and_share_no_frame(frames, tokens, seed):
     found = align(random_log_probs(frames, 6, seed, 3.0), tokens)
-    blanks = sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    blanks = sum(a == b for a, b in pairwise(tokens))
     assert (found is None) == (len(tokens) + blanks > frames)
     if found is None:
         return

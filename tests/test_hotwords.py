@@ -80,7 +80,7 @@ def test_what_is_heard_is_what_a_naive_search_finds(phrases, words):
 
 
 def test_a_phrase_is_named_each_time_it_is_heard():
-    words = "new york and york and new york city".split()
+    words = ["new", "york", "and", "york", "and", "new", "york", "city"]
     hotwords = Hotwords(["new york city", "new york", "york"], WEIGHT)
     assert hotwords.heard(words) == ("new york", "york", "new york city")
 

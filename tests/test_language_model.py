@@ -114,7 +114,7 @@ def test_the_words_of_a_binary_stand_beside_it(binary, tmp_path):
     assert ngram.begins("harb")
     assert not ngram.begins("zzz")
     (tmp_path / "unigrams.txt").write_bytes("größe\n".encode("latin-1"))
-    with pytest.raises(LanguageModelError, match="unigrams.txt is no list of words in UTF-8"):
+    with pytest.raises(LanguageModelError, match=r"unigrams\.txt is no list of words in UTF-8"):
         load_ngram(path, LETTERS)
 
 
