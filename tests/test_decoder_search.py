@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
+from heard import spelled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,25 +39,8 @@ def softmax(logits):
     return np.float32(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
 
 
-def sound(text, doubts=None, sure=0.97, frames=3):
-    """Log-probabilities of a text: a frame for each letter, then blanks.
-
-    `doubts` says how likely another letter is in the place of one: {3: ("k", 0.6)}.
-    """
-    rows = []
-    for place, letter in enumerate(text):
-        said = np.full(len(LABELS), (1 - sure) / len(LABELS))
-        said[LABELS.index(letter)] = sure
-        if doubts and place in doubts:
-            other, share = doubts[place]
-            said[LABELS.index(letter)] = sure * (1 - share)
-            said[LABELS.index(other)] = sure * share
-        rows.append(said)
-        blank = np.full(len(LABELS), 0.001 / len(LABELS))
-        blank[0] = 0.999
-        rows += [blank] * (frames - 1)
-    rows = np.array(rows)
-    return np.float32(np.log(rows / rows.sum(axis=1, keepdims=True)))
+def sound(text, doubts=None, **how):
+    return spelled(text, LABELS, doubts, **how)
 
 
 def peaky(frames, seed):
