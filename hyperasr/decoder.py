@@ -10,6 +10,7 @@ a language model too. No torch here.
 
 import logging
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -89,9 +90,11 @@ class Decoder:
         self.ngram = ngram
         self.hotwords = hotwords
         pieces = any(label.startswith("▁") for label in labels)
-        self.unusable = np.array([label.startswith("<") for label in labels])  # <s>, </s>, <unk>
+        marker = [label.startswith("<") and label.endswith(">") for label in labels]
+        self.markers = np.array(marker)  # <s>, </s>, <unk>: (V,)
         fusion = Fusion(self.settings, ngram, hotwords) if ngram or hotwords else None
         self._search = Search(Alphabet(list(labels), pieces), fusion)
+        weakref.finalize(self, self._search.cleanup)  # it keeps the model in a global
 
     def with_settings(self, settings: DecoderSettings) -> "Decoder":
         """The same decoder, searching otherwise; the language model is shared."""
@@ -100,7 +103,7 @@ class Decoder:
     def __call__(self, log_probs: NDArray[np.floating[Any]], first_frame: int = 0) -> Segment:
         """What is said in an utterance (S, V) that begins at a frame of the recording."""
         log_probs = log_probs.astype(np.float32)
-        texts = self._texts(log_probs)
+        texts = self._texts(self._without_markers(log_probs))
         words = timed_words(texts[0].text.split(), log_probs, self.encode, self.labels, first_frame)
         words = tuple(replace(word, confidence=self._confidence(word.confidence)) for word in words)
         start = first_frame * FRAME_SECONDS
@@ -120,10 +123,9 @@ class Decoder:
 
     def _texts(self, log_probs: NDArray[np.float32]) -> list[Alternative]:
         """The best texts (1 to nbest of them), best first."""
-        if self.settings.beam_size == 1:
-            return [
-                Alternative(" ".join(word.text for word in greedy(log_probs, self.labels)), 0.0)
-            ]
+        if self.settings.beam_size == 1 or not len(log_probs):
+            words = greedy(log_probs, self.labels)
+            return [Alternative(" ".join(word.text for word in words), 0.0)]
         beams = self._search.run(
             self._reduced(log_probs),
             self.settings.beam_size,
@@ -131,11 +133,20 @@ class Decoder:
         )
         return [Alternative(beam[0], float(beam[-1])) for beam in beams[: self.settings.nbest]]
 
+    def _without_markers(self, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A marker writes nothing: what it has of the probability goes to the blank."""
+        if not self.markers.any():
+            return log_probs
+        usable = np.where(self.markers, -np.inf, log_probs)
+        quiet = np.logaddexp.reduce(log_probs[:, self.markers], axis=1)  # (S,)
+        usable[:, BLANK] = np.logaddexp(usable[:, BLANK], quiet)
+        return usable
+
     def _reduced(self, log_probs: NDArray[np.float32]) -> NDArray[Any]:
         """Without the frames that are surely blank, but for one of a run, and unlikely tokens."""
         blank = log_probs[:, BLANK] >= SURE_BLANK
         again = np.concatenate([[False], blank[1:] & blank[:-1]])
-        kept = np.where(self.unusable, -np.inf, log_probs[~again])
+        kept = log_probs[~again]
         if kept.shape[1] > MAX_TOKENS:
             bound = np.partition(kept, -MAX_TOKENS, axis=1)[:, -MAX_TOKENS, None]
             kept = np.where(kept >= bound, kept, -np.inf)
@@ -259,19 +270,21 @@ def timed_words(
     """Words that were said in (S, V), with times and confidences, from their best alignment.
 
     A word lasts from its first token's first frame to its last token's last frame; its confidence
-    is the geometric mean of its tokens' best probabilities.
+    is the geometric mean of its tokens' best probabilities. Where the tokens of `encode` do not
+    fit into the frames (the search may have spelled a word with fewer), the words share them.
     """
     space = labels.index(" ") if " " in labels else None
     tokens: list[int] = []
     ends: list[int] = []  # one past the last token of each word
-    for word in words:
+    spelled = [encode(word) for word in words]
+    for letters in spelled:
         if tokens and space is not None:
             tokens.append(space)
-        tokens += encode(word)
+        tokens += letters
         ends.append(len(tokens))
-    found = align(log_probs, tokens)
-    if found is None:  # more tokens than frames: an encoding that the search did not use
-        raise ValueError(f"{len(tokens)} tokens do not fit into {len(log_probs)} frames")
+    found = align(log_probs, tokens) if all(spelled) else None
+    if found is None:
+        return _shared_evenly(words, log_probs, first_frame)
     first, last = found
     timed, begin = [], 0
     for word, end in zip(words, ends, strict=True):
@@ -282,6 +295,19 @@ def timed_words(
         timed.append(Word(word, max(0.0, start), stop, math.exp(min(0.0, fmean(best)))))
         begin = end + (space is not None)
     return tuple(timed)
+
+
+def _shared_evenly(
+    words: Sequence[str], log_probs: NDArray[np.float32], first_frame: int
+) -> tuple[Word, ...]:
+    """Words that last equally long, each as sure as the frames (S, V) are on the whole."""
+    confidence = math.exp(min(0.0, float(log_probs.max(axis=1).mean())))
+    edges = first_frame - 0.5 + np.linspace(0, len(log_probs), len(words) + 1)
+    times = np.maximum(0.0, edges * FRAME_SECONDS).tolist()
+    return tuple(
+        Word(word, start, end, confidence)
+        for word, start, end in zip(words, times[:-1], times[1:], strict=True)
+    )
 
 
 def greedy(

@@ -5,9 +5,12 @@ nothing is loaded again. Where there is no fork the decoder works in this proces
 """
 
 import multiprocessing
+import os
 import signal
+import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +65,15 @@ def _adopt(decoder: Decoder) -> None:
     global _mine
     _mine = decoder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told and ends the pool
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """Do not outlive a parent that was killed: nobody would end this process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _decode(log_probs: NDArray[np.float16], first_frame: int) -> Segment:

@@ -1,5 +1,6 @@
 """A checkpoint and what a user asked for -> a decoder: its n-gram, weights and hotwords."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,11 @@ class DecodingOptions:
     nbest: int = 1
     hotwords: tuple[str, ...] = ()
     hotword_weight: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that is none."""
+        if not math.isfinite(self.hotword_weight):
+            raise ConfigError("hotword_weight must be finite")
 
 
 def build_decoder(
@@ -78,7 +84,7 @@ def _ngram(checkpoint: Checkpoint, asked: str | None, say: Callable[[str], None]
 def _spelled(phrase: str, checkpoint: Checkpoint) -> str:
     """A hotword as the model writes it; letters that it does not have are refused by name."""
     spelled = checkpoint.tokens.normalise(phrase)
-    lost = [c for c in phrase.casefold() if c.isalnum() and c not in spelled.casefold()]
+    lost = [c for c in phrase if c.isalnum() and not checkpoint.tokens.normalise(c)]
     if lost or not spelled:
         what = f"has no {lost[0]!r}" if lost else "has none of its letters"
         raise ConfigError(f"hotword {phrase!r}: the model {what}: spell it as it is spoken")

@@ -2,7 +2,9 @@
 
 A phrase is a path in a trie of words. Each word that goes on along a path earns the weight at
 once, so that the phrase survives in the beam; what an unfinished phrase has earned is taken back
-when the text leaves its path. The cost of a word does not depend on how many phrases there are.
+when the text leaves its path, and its words are read again from the next one on: another phrase
+may have begun there. So a text earns the weight for every word of the phrases that `Hotwords.heard`
+finds in it. The cost of a word does not depend on how many phrases there are.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,10 +22,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a text stands: its place in the trie and what it has earned on credit."""
+    """Where a text stands: its place in the trie and the words that have earned on credit."""
 
     node: Node
-    credit: float = 0.0
+    waiting: tuple[str, ...] = ()
+    """Words on the path since its beginning, or since the last phrase that ended on it."""
+    ended: bool = False
+    """Whether a phrase ended on the path."""
 
 
 class Hotwords:
@@ -52,21 +57,31 @@ class Hotwords:
 
     def step(self, place: Place, word: str) -> tuple[float, Place]:
         """What `word` earns after a text that stands at `place`, and where it stands then."""
-        earned = 0.0
         node = place.node.next.get(word)
-        credit = place.credit
         if node is None:
-            earned, credit = -credit, 0.0
-            node = self.root.next.get(word)
-            if node is None:
-                return earned, self.start
-        earned += self.weight
-        credit = 0.0 if node.ends else credit + self.weight
-        return earned, Place(node if node.next else self.root, credit)
+            if place.node is self.root:
+                return 0.0, place
+            return self._again(place, word)
+        if not node.next:
+            return self.weight, self.start
+        waiting = () if node.ends else (*place.waiting, word)
+        return self.weight, Place(node, waiting, node.ends or place.ended)
 
     def finish(self, place: Place) -> float:
         """What the end of the text earns: an unfinished phrase gives its credit back."""
-        return -place.credit
+        if not place.waiting:
+            return 0.0
+        earned, place = self._again(place)
+        return earned + self.finish(place)
+
+    def _again(self, place: Place, *words: str) -> tuple[float, Place]:
+        """Give the credit back and read what waits, and `words`, from the next word on."""
+        earned = -self.weight * len(place.waiting)
+        waiting, place = place.waiting if place.ended else place.waiting[1:], self.start
+        for word in (*waiting, *words):
+            more, place = self.step(place, word)
+            earned += more
+        return earned, place
 
     def partial(self, letters: str) -> float:
         """What the beginning of a word earns while it may still become a hotword."""

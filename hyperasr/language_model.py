@@ -6,6 +6,7 @@ Reads ARPA (also .gz) and KenLM's binary formats. No torch here.
 import gzip
 import os
 import tempfile
+import zlib
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,15 +77,13 @@ def load_ngram(path: Path, letters: str = "") -> NGram:
     except OSError as error:
         raise LanguageModelError(f"{path}: {(error.strerror or str(error)).lower()}") from error
     if head.startswith(MAGIC):
-        beside = path.with_name(VOCABULARY_FILE)
-        words = beside.read_text(encoding="utf-8").split() if beside.is_file() else []
-        model = _open(kenlm, path, path)
+        words, model = _vocabulary(path.with_name(VOCABULARY_FILE)), _open(kenlm, path, path)
     elif head.startswith(b"\x1f\x8b"):
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "lm.arpa"
             try:
                 plain.write_bytes(gzip.decompress(path.read_bytes()))
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 raise LanguageModelError(f"{path} is damaged: copy it again ({error})") from error
             words, model = _unigrams(plain, path), _open(kenlm, plain, path)
     else:
@@ -115,6 +114,14 @@ def _open(kenlm: Any, path: Path, name: Path) -> Any:
         raise LanguageModelError(
             f"{name}: KenLM cannot read it: {' '.join(reason.split())}"
         ) from error
+
+
+def _vocabulary(path: Path) -> list[str]:
+    """The words of a binary, where they stand beside it."""
+    try:
+        return path.read_text(encoding="utf-8").split() if path.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise LanguageModelError(f"{path} is no list of words in UTF-8: {error}") from error
 
 
 def _unigrams(path: Path, name: Path) -> list[str]:

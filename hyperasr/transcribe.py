@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,25 +111,31 @@ class Transcriber:
                 yield from zip(batch, self.listen([w.samples for w in batch]), strict=True)
             return
         pending: deque[tuple[list[Window], Future[list[NDArray[np.float32]]]]] = deque()
-        for batch in _batches(windows, self.batch_size):
-            waveforms = [window.samples for window in batch]
-            pending.append((batch, self.listeners.submit(self.listen, waveforms)))
-            if len(pending) > self.workers:  # one more than are at work, so that none waits
-                done, future = pending.popleft()
-                yield from zip(done, future.result(), strict=True)
-        for batch, future in pending:
-            yield from zip(batch, future.result(), strict=True)
+        try:
+            for batch in _batches(windows, self.batch_size):
+                waveforms = [window.samples for window in batch]
+                pending.append((batch, self.listeners.submit(self.listen, waveforms)))
+                if len(pending) > self.workers:  # one more than are at work, so that none waits
+                    done, future = pending.popleft()
+                    yield from zip(done, future.result(), strict=True)
+            for batch, future in pending:
+                yield from zip(batch, future.result(), strict=True)
+        finally:
+            _give_up(pending)
 
     def decode_all(self, utterances: Iterable[Utterance]) -> Iterator[Segment]:
         """Utterances in order -> what is said in each, decoded while the next are heard."""
         pending: deque[tuple[Utterance, Future[Segment]]] = deque()
-        for utterance in utterances:
-            pending.append((utterance, self.decoders.submit(utterance)))
-            if len(pending) > WAITING:
-                done, future = pending.popleft()
+        try:
+            for utterance in utterances:
+                pending.append((utterance, self.decoders.submit(utterance)))
+                if len(pending) > WAITING:
+                    done, future = pending.popleft()
+                    yield self.decoders.result(future, done)
+            for done, future in pending:
                 yield self.decoders.result(future, done)
-        for done, future in pending:
-            yield self.decoders.result(future, done)
+        finally:
+            _give_up(pending)
 
     @torch.inference_mode()
     def listen(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
@@ -149,6 +156,12 @@ def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
     for _, alike in groupby(windows, key=lambda window: len(window.samples)):
         while batch := list(islice(alike, size)):
             yield batch
+
+
+def _give_up(pending: Iterable[tuple[Any, Future[Any]]]) -> None:
+    """After an error or Ctrl-C nobody asks for what is still to be done; it would be waited for."""
+    for _, future in pending:
+        future.cancel()
 
 
 def _within(segment: Segment, duration: float) -> Segment:

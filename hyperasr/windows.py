@@ -125,7 +125,7 @@ def _first_utterance(speech: NDArray[np.bool_], ends: bool) -> tuple[int, int, i
     gaps = np.diff(where, append=S + (PAUSE if ends else 0)) - 1  # silent frames after each
     pauses = np.flatnonzero((gaps >= PAUSE) & (where < limit))
     if len(pauses):
-        end = min(S, int(where[pauses[0]]) + 1 + MARGIN)
+        end = min(S, limit, int(where[pauses[0]]) + 1 + MARGIN)
         return begin, end, end
     if not ends and limit + PAUSE > S:
         return None

@@ -1,13 +1,26 @@
 """Long audio in pieces: nothing lost, nothing doubled, every frame where it belongs."""
 
 import math
+import tracemalloc
+from itertools import chain, pairwise, repeat
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperasr.transcript import Word
-from hyperasr.windows import FRAME, STEP, WINDOW, Window, cut, segments, stitch
+from hyperasr.windows import (
+    FRAME,
+    LONGEST,
+    MARGIN,
+    PAUSE,
+    STEP,
+    WINDOW,
+    Window,
+    cut,
+    stitch,
+    utterances,
+)
 
 
 def frames_of(samples: int) -> int:
@@ -21,8 +34,8 @@ def listen(window: Window) -> np.ndarray:
     return positions[:, None].astype(np.float64)
 
 
-def spans(windows: list[Window]) -> list[tuple[int, int]]:
-    return [(window.start, window.end) for window in windows]
+def stitched(heard) -> np.ndarray:
+    return np.concatenate([np.zeros((0, 1)), *stitch(heard)])
 
 
 def in_blocks(samples: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
@@ -41,9 +54,8 @@ LENGTHS = st.integers(1, 5 * WINDOW) | st.sampled_from(
 
 @given(LENGTHS, st.lists(st.integers(20_000, 700_000), min_size=1, max_size=3))
 def test_the_stitched_stream_is_that_of_the_whole_recording(length, sizes):
-    samples = np.arange(length, dtype=np.float32)
-    windows = list(cut(in_blocks(samples, sizes)))
-    stream = stitch(spans(windows), [listen(window) for window in windows])
+    windows = cut(in_blocks(np.arange(length, dtype=np.float32), sizes))
+    stream = stitched((window, listen(window)) for window in windows)
     np.testing.assert_array_equal(stream[:, 0], FRAME * np.arange(frames_of(length)))
 
 
@@ -62,38 +74,131 @@ def test_windows_hold_the_samples_they_say_and_are_full_if_they_can_be(length):
 @given(st.integers(WINDOW + 1, 5 * WINDOW))
 def test_what_is_kept_at_a_seam_lies_away_from_the_edges_of_its_window(length):
     windows = list(cut(in_blocks(np.zeros(length, np.float32), [480_000])))
-    numbered = [np.full((frames_of(len(w.samples)), 1), i) for i, w in enumerate(windows)]
-    owner = stitch(spans(windows), numbered)[:, 0]
+    numbered = [(w, np.full((frames_of(len(w.samples)), 1), i)) for i, w in enumerate(windows)]
+    owner = stitched(numbered)[:, 0]
     for frame in np.flatnonzero(np.diff(owner)) + 1:  # the first frame of the next window
         before, after = windows[int(owner[frame - 1])], windows[int(owner[frame])]
         margin = min(before.end - frame * FRAME, frame * FRAME - after.start)
         assert margin >= min(50 * FRAME, (before.end - after.start) // 2) - FRAME
 
 
-def test_no_blocks_give_no_windows():
+def test_no_blocks_give_no_windows_and_no_windows_no_stream():
     assert list(cut([])) == []
+    assert list(stitch([])) == []
 
 
-def test_a_new_segment_starts_after_a_pause():
-    words = [
-        Word("one", 0.0, 0.4, 1.0),
-        Word("two", 0.5, 0.9, 1.0),
-        Word("three", 2.0, 2.5, 1.0),
-    ]
-    found = segments(words, pause=0.7)
-    assert [segment.text for segment in found] == ["one two", "three"]
-    assert (found[0].start, found[0].end, found[1].start) == (0.0, 0.9, 2.0)
-    assert segments([]) == ()
+def test_a_window_is_given_on_as_soon_as_the_next_is_there():
+    """Nothing waits for the end of a recording, which may never come."""
+    windows = cut(repeat(np.zeros(WINDOW, np.float32)))
+    parts = stitch((window, listen(window)) for window in windows)
+    assert [len(next(parts)) for _ in range(3)] == [375, 350, 350]
 
 
-@given(st.lists(st.floats(0.0, 0.6), min_size=1, max_size=200))
-def test_no_segment_is_longer_than_half_a_minute_and_no_word_is_lost(pauses):
-    words, time = [], 0.0
-    for pause in pauses:
-        time += pause
-        words.append(Word("word", time, time + 0.4, 1.0))
-        time += 0.4
-    found = segments(words)
-    assert [word for segment in found for word in segment.words] == words
-    assert all(segment.end - segment.start <= 30.0 for segment in found)
-    assert len(found) <= 1 + 2 * time // 15
+SILENT = np.array([True, True, False])  # blank, space, a letter
+
+
+def heard(speech) -> np.ndarray:
+    """Rows whose likeliest token is a letter where `speech`, else the blank or the space.
+
+    The frame's number stands in the third column, so that it can be told what was cut where.
+    """
+    frames = np.arange(len(speech), dtype=np.float32)
+    rows = np.zeros((len(speech), 3), np.float32)
+    rows[:, 2] = -1.0 - frames
+    rows[np.asarray(speech, bool), :2] = -1e9
+    rows[(frames % 3 == 0) & ~np.asarray(speech, bool), 0] = -0.5
+    return rows
+
+
+def pieces_of(rows, sizes=(100,)):
+    """The utterances as (first frame, end); each must hold the rows that it says it holds."""
+    found = list(utterances(in_blocks(rows, list(sizes)), SILENT))
+    for utterance in found:
+        end = utterance.first + len(utterance.log_probs)
+        np.testing.assert_array_equal(utterance.log_probs, rows[utterance.first : end])
+    return [(u.first, u.first + len(u.log_probs)) for u in found]
+
+
+@st.composite
+def speech(draw):
+    """Stretches of speech and of silence in turn, of lengths about the limits."""
+    lengths = st.sampled_from([1, 2, MARGIN, PAUSE - 1, PAUSE, PAUSE + 1, 60, LONGEST, 2 * LONGEST])
+    runs = draw(st.lists(lengths | st.integers(1, 40), max_size=12))
+    spoken = draw(st.booleans())
+    marks = [np.full(run, (number % 2 == 0) == spoken) for number, run in enumerate(runs)]
+    return np.concatenate([np.zeros(0, bool), *marks])
+
+
+@given(speech(), st.lists(st.integers(1, 500), min_size=1, max_size=4))
+def test_where_speech_is_cut_does_not_depend_on_how_it_comes(spoken, sizes):
+    rows = heard(spoken)
+    assert pieces_of(rows, sizes) == pieces_of(rows, [max(1, len(rows))])
+
+
+@given(speech())
+def test_every_frame_of_speech_is_in_one_utterance_and_none_is_too_long(spoken):
+    pieces = pieces_of(heard(spoken))
+    times = [time for piece in pieces for time in piece]
+    assert times == sorted(times)
+    assert all(0 < end - begin <= LONGEST for begin, end in pieces)
+    covered = np.zeros(len(spoken), bool)
+    for begin, end in pieces:
+        assert spoken[begin:end].any()
+        covered[begin:end] = True
+    assert covered[spoken].all()
+
+
+@given(speech())
+def test_no_utterance_has_a_pause_inside_and_silence_about_it_is_short(spoken):
+    for begin, end in pieces_of(heard(spoken)):
+        where = np.flatnonzero(spoken[begin:end])
+        assert where[0] <= MARGIN or begin == 0 or not spoken[begin - 1]
+        assert max((b - a - 1 for a, b in pairwise(where)), default=0) < PAUSE
+        assert end - begin - where[-1] - 1 <= PAUSE
+
+
+def marks(*runs):
+    """(20, 0), (30, 1) -> twenty frames of silence and thirty of speech."""
+    return np.repeat([mark for _, mark in runs], [length for length, _ in runs])
+
+
+@pytest.mark.parametrize(
+    ("runs", "pieces"),
+    [
+        ([(20, 0), (30, 1), (PAUSE, 0), (10, 1), (30, 0)], [(12, 58), (60, 86)]),
+        ([(20, 0), (30, 1), (PAUSE - 1, 0), (10, 1), (30, 0)], [(12, 85)]),
+        ([(3, 0), (5, 1)], [(0, 8)]),
+        ([(5, 1), (3, 0)], [(0, 8)]),
+        ([(900, 0), (1, 1), (900, 0)], [(892, 909)]),
+        ([(LONGEST, 1)], [(0, LONGEST)]),
+        ([(1000, 1)], [(0, 375), (375, 750), (750, 1000)]),  # not a moment to breathe
+        ([(100, 1), (10, 0), (100, 1), (12, 0), (400, 1)], [(0, 216), (216, 591), (591, 622)]),
+        ([(200, 1), (9, 0), (100, 1), (9, 0), (200, 1)], [(0, 313), (313, 518)]),  # the later
+        ([(374, 1), (40, 0), (5, 1)], [(0, 375), (406, 419)]),
+    ],
+)
+def test_speech_is_cut_at_pauses_or_where_it_is_quiet_longest(runs, pieces):
+    assert pieces_of(heard(marks(*runs))) == pieces
+
+
+@pytest.mark.parametrize("frames", [0, 1, MARGIN, MARGIN + 1, 5000])
+def test_nothing_said_is_no_utterance(frames):
+    assert pieces_of(heard(np.zeros(frames, bool))) == []
+
+
+def test_an_utterance_is_given_when_its_pause_is_heard_and_not_at_the_end():
+    talk = heard(marks((50, 1), (PAUSE, 0)))
+    parts = chain([talk], repeat(heard(np.zeros(10, bool))))  # silence for ever after
+    assert len(next(utterances(parts, SILENT)).log_probs) == 50 + MARGIN
+
+
+@pytest.mark.parametrize("spoken", [0, 1])
+def test_memory_does_not_grow_with_the_recording(spoken):
+    """Six hours of silence, or of speech without a pause, in parts of 20 s."""
+    part = heard(np.full(500, spoken))
+    tracemalloc.start()
+    count = sum(1 for _ in utterances(repeat(part, 1080), SILENT))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == spoken * 540_000 // LONGEST
+    assert peak < 40 * part.nbytes

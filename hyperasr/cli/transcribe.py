@@ -85,6 +85,7 @@ def transcribe(
     """
     formats = _formats(["txt"] if output_format is None else output_format)
     targets = _targets(audio, output_dir, formats)
+    expected = tuple(_phrases(hotwords or [], hotwords_file))
 
     from hyperasr import runtime  # after the options are known to be good: torch takes seconds
 
@@ -92,7 +93,6 @@ def transcribe(
     from hyperasr.decoding import DecodingOptions
     from hyperasr.transcribe import Transcriber
 
-    expected = tuple(_phrases(hotwords or [], hotwords_file))
     decoding = DecodingOptions(lm, beam_size, alpha, beta, nbest, expected, hotword_weight)
     tell = nobody if quiet else say
     transcriber = Transcriber.load(model, device, batch_size, compute_type, decoding, tell)
