@@ -13,7 +13,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from statistics import fmean
 from typing import Any
 
@@ -63,6 +63,9 @@ class DecoderSettings:
     sure: float = 1.0
     doubt: float = 0.0
     """The log-odds that a word is right: `sure` times the sound's own log-odds, less `doubt`."""
+    lead: float = 0.0
+    tail: float = 0.0
+    """Seconds that a word begins before its first token is heard and lasts after its last one."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that search for nothing."""
@@ -71,6 +74,8 @@ class DecoderSettings:
         weights = (self.alpha, self.beta, self.unknown, self.sure, self.doubt)
         if not all(map(math.isfinite, weights)):
             raise ConfigError("alpha, beta, unknown, sure and doubt must be finite")
+        if not (0.0 <= self.lead <= 1.0 and 0.0 <= self.tail <= 1.0):
+            raise ConfigError("lead and tail must be from 0 to 1 second")
 
 
 class Decoder:
@@ -104,8 +109,15 @@ class Decoder:
         """What is said in an utterance (S, V) that begins at a frame of the recording."""
         log_probs = log_probs.astype(np.float32)
         texts = self._texts(self._without_markers(log_probs))
+        return self.segment(texts, log_probs, first_frame)
+
+    def segment(
+        self, texts: Sequence[Alternative], log_probs: NDArray[np.float32], first_frame: int = 0
+    ) -> Segment:
+        """The first of the texts, its words timed and weighed in an utterance (S, V)."""
         words = timed_words(texts[0].text.split(), log_probs, self.encode, self.labels, first_frame)
         words = tuple(replace(word, confidence=self._confidence(word.confidence)) for word in words)
+        words = lengthened(words, self.settings.lead, self.settings.tail)
         start = first_frame * FRAME_SECONDS
         heard = self.hotwords.heard([word.text for word in words]) if self.hotwords else ()
         return Segment(
@@ -295,6 +307,22 @@ def timed_words(
         timed.append(Word(word, max(0.0, start), stop, math.exp(min(0.0, fmean(best)))))
         begin = end + (space is not None)
     return tuple(timed)
+
+
+def lengthened(words: Sequence[Word], lead: float, tail: float) -> tuple[Word, ...]:
+    """Words that begin `lead` seconds earlier and end `tail` later, as far as there is room.
+
+    CTC says a token when it is sure of it, not as long as it lasts. Neighbours share the silence
+    between them.
+    """
+    if not words or not lead + tail:
+        return tuple(words)
+    gaps = [max(0.0, after.start - before.end) for before, after in pairwise(words)]
+    shares = [min(1.0, gap / (lead + tail)) for gap in gaps]  # of what would be taken of each gap
+    return tuple(
+        replace(word, start=max(0.0, word.start - lead * before), end=word.end + tail * after)
+        for word, before, after in zip(words, [1.0, *shares], [*shares, 1.0], strict=True)
+    )
 
 
 def _shared_evenly(

@@ -11,6 +11,9 @@ from hyperasr.errors import ConfigError, LanguageModelError
 from hyperasr.hotwords import Hotwords
 from hyperasr.language_model import NGram, load_ngram
 
+CANDIDATES = 16
+"""Texts of an utterance that an attention decoder reads again."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
@@ -22,6 +25,8 @@ class DecodingOptions:
     alpha: float | None = None
     beta: float | None = None
     nbest: int = 1
+    rescore: str = "none"
+    """"attention": the n-best list is read again by the checkpoint's attention decoder."""
     hotwords: tuple[str, ...] = ()
     hotword_weight: float = 4.0
 
@@ -40,7 +45,9 @@ def build_decoder(
     cannot be spelled.
     """
     tokens = checkpoint.tokens
-    settings = replace(checkpoint.decoding, nbest=options.nbest)
+    rescores = _rescores(checkpoint, options)
+    nbest = max(options.nbest, CANDIDATES) if rescores else options.nbest
+    settings = replace(checkpoint.decoding, nbest=nbest)
     for name in ("beam_size", "alpha", "beta"):
         if getattr(options, name) is not None:
             settings = replace(settings, **{name: getattr(options, name)})
@@ -49,12 +56,24 @@ def build_decoder(
         phrases = [_spelled(phrase, checkpoint) for phrase in options.hotwords]
         hotwords = Hotwords(phrases, options.hotword_weight)
     if settings.beam_size == 1:
-        if options.lm not in (None, "none") or hotwords or options.nbest > 1:
-            raise ConfigError("--lm, --hotwords and --nbest need a beam: leave --beam-size 1 away")
+        if options.lm not in (None, "none") or hotwords or nbest > 1:
+            raise ConfigError(
+                "--lm, --hotwords, --nbest and --rescore need a beam: leave --beam-size 1 away"
+            )
         return Decoder(tokens.labels, tokens.encode, settings)
     return Decoder(
         tokens.labels, tokens.encode, settings, _ngram(checkpoint, options.lm, say), hotwords
     )
+
+
+def _rescores(checkpoint: Checkpoint, options: DecodingOptions) -> bool:
+    if options.rescore not in ("none", "attention"):
+        raise ConfigError(f"rescore {options.rescore!r} is not known: attention or none")
+    if options.rescore == "attention" and checkpoint.decoder is None:
+        raise ConfigError(
+            f"{checkpoint.name} has no attention decoder to rescore with: leave --rescore away"
+        )
+    return options.rescore == "attention"
 
 
 def _ngram(checkpoint: Checkpoint, asked: str | None, say: Callable[[str], None]) -> NGram | None:
@@ -89,3 +108,11 @@ def _spelled(phrase: str, checkpoint: Checkpoint) -> str:
         what = f"has no {lost[0]!r}" if lost else "has none of its letters"
         raise ConfigError(f"hotword {phrase!r}: the model {what}: spell it as it is spoken")
     return spelled
+
+
+def told(options: DecodingOptions, decoder: Decoder) -> dict[str, str | float | None]:
+    """How a decoder searches, for the record."""
+    lm = None if decoder.ngram is None else options.lm or "the model's own"
+    settings = decoder.settings
+    weights = {} if lm is None else {"alpha": settings.alpha, "beta": settings.beta}
+    return {"beam_size": settings.beam_size, "lm": lm, **weights, "rescore": options.rescore}

@@ -12,8 +12,6 @@ from hyperasr.transcript import Alternative
 
 CTC_WEIGHT = 0.4
 """Of the recipe (arXiv:2305.18281): the decoder has the rest."""
-CANDIDATES = 16
-"""Texts of an utterance that are read again."""
 
 
 class Rescorer:

@@ -16,8 +16,9 @@ from hyperasr import audio
 from hyperasr.checkpoint import Checkpoint, load_checkpoint
 from hyperasr.compute import prepare
 from hyperasr.decoder_pool import DecoderPool
-from hyperasr.decoding import DecodingOptions, build_decoder
+from hyperasr.decoding import DecodingOptions, build_decoder, told
 from hyperasr.folder import DEFAULT_MODEL
+from hyperasr.rescoring import Rescorer
 from hyperasr.runtime import choose_device
 from hyperasr.transcript import Segment, Transcript
 from hyperasr.windows import Utterance, Window, cut, stitch, utterances
@@ -40,7 +41,7 @@ class Transcriber:
         decoding: DecodingOptions | None = None,
         say: Callable[[str], None] = lambda message: None,
     ):
-        self.name = checkpoint.name
+        self.name, self.sha256 = checkpoint.name, checkpoint.sha256
         self.device = torch.device(device)
         self.batch_size = batch_size
         # On a CPU two threads with a batch each are a third faster than one batch in two threads;
@@ -54,6 +55,13 @@ class Transcriber:
         self.silent = np.array([not label.strip(" ▁") for label in labels])  # blank and space
         self.features = checkpoint.features.to(self.device)
         self.encoder, self.compute_type = prepare(checkpoint.encoder, compute_type, device)
+        self.settings = told(decoding or DecodingOptions(), decoder) | {
+            "compute_type": self.compute_type
+        }
+        self.nbest = decoding.nbest if decoding else 1
+        self.rescorer = None
+        if decoding and decoding.rescore == "attention" and checkpoint.decoder is not None:
+            self.rescorer = Rescorer(checkpoint.decoder, checkpoint.tokens.encode, self.device)
 
     @classmethod
     def load(
@@ -88,7 +96,9 @@ class Transcriber:
 
         found = list(self.decode_all(self.hear(path, so_far)))
         segments = [_within(segment, duration) for segment in found if segment.words]
-        return Transcript(str(path), duration, tuple(segments), model=self.name)
+        return Transcript(
+            str(path), duration, tuple(segments), self.name, self.sha256, self.settings
+        )
 
     def hear(
         self, path: Path | str, heard: Callable[[float], None] = lambda seconds: None
@@ -131,23 +141,38 @@ class Transcriber:
                 pending.append((utterance, self.decoders.submit(utterance)))
                 if len(pending) > WAITING:
                     done, future = pending.popleft()
-                    yield self.decoders.result(future, done)
+                    yield self._rescored(self.decoders.result(future, done), done)
             for done, future in pending:
-                yield self.decoders.result(future, done)
+                yield self._rescored(self.decoders.result(future, done), done)
         finally:
             _give_up(pending)
 
+    def _rescored(self, segment: Segment, utterance: Utterance) -> Segment:
+        """The segment that the attention decoder finds likeliest, where one is to be asked."""
+        if self.rescorer is None or utterance.encoded is None or len(segment.alternatives) < 2:
+            return segment
+        texts = self.rescorer(segment.alternatives, utterance.encoded)
+        kept = tuple(texts[: self.nbest]) if self.nbest > 1 else ()
+        best = self.decoder.segment(texts, utterance.log_probs, utterance.first)
+        return replace(best, alternatives=kept)
+
     @torch.inference_mode()
     def listen(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Waveforms (N,) at 16 kHz -> log-probabilities (S, V) of each, encoded as one batch."""
+        """Waveforms (N,) at 16 kHz -> log-probabilities (S, V) of each, encoded as one batch.
+
+        With a rescorer the encoded frames (S, D) stand in further columns.
+        """
         shortest = self.features.config.min_samples
         lengths = torch.tensor([max(len(waveform), shortest) for waveform in waveforms])
         padded = torch.zeros(len(waveforms), int(lengths.max()))
         for row, waveform in zip(padded, waveforms, strict=True):
             row[: len(waveform)] = torch.from_numpy(waveform)
         features, frames = self.features(padded.to(self.device), lengths.to(self.device))
-        log_probs, sizes = self.encoder(features, frames)
-        rows = log_probs.cpu().numpy()
+        encoded, sizes = self.encoder.encode(features, frames)
+        found = self.encoder.read(encoded)  # (B, S, V)
+        if self.rescorer is not None:
+            found = torch.cat([found, encoded.float()], dim=2)  # (B, S, V + D)
+        rows = found.cpu().numpy()
         return [row[:size] for row, size in zip(rows, sizes.tolist(), strict=True)]
 
 

@@ -1,6 +1,7 @@
 """The values that travel between stages. Plain data: no torch, no files, no printing."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class Transcript:
     segments: tuple[Segment, ...]
     model: str = ""
     """Name of the checkpoint that heard it."""
+    model_sha256: str = ""
+    """Digest of its weights."""
+    settings: Mapping[str, str | float | None] = field(default_factory=dict)
+    """How it was decoded."""
 
     @property
     def text(self) -> str:

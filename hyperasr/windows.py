@@ -90,6 +90,8 @@ class Utterance:
     first: int
     """Its first frame, from the start of the recording."""
     log_probs: NDArray[np.float32]  # (S, V)
+    encoded: NDArray[np.float32] | None = None
+    """(S, D), what an attention decoder reads, where somebody will ask for it."""
 
 
 def utterances(
@@ -97,19 +99,23 @@ def utterances(
 ) -> Iterator[Utterance]:
     """Log-probabilities of a recording, in parts -> its stretches of speech, in order.
 
-    `silent` (V,) says which tokens are no sound: the blank and the space between words. Speech is
-    cut where nothing is said for PAUSE, and one that would be longer than LONGEST at its longest
-    pause. Where it is cut does not depend on the size of the parts. Holds LONGEST and one part.
+    `silent` (V,) says which tokens are no sound: the blank and the space between words; further
+    columns than V are encoded frames. Speech is cut where nothing is said for PAUSE, and one that
+    would be longer than LONGEST at its longest pause. Where it is cut does not depend on the size
+    of the parts. Holds LONGEST and one part.
     """
-    held = np.zeros((0, len(silent)), np.float32)
+    V = len(silent)
+    held = np.zeros((0, V), np.float32)
     start = 0
     for part in chain(stream, [None]):
-        held = held if part is None else np.concatenate([held, part])
-        speech = ~silent[held.argmax(axis=1)]  # (S,)
+        if part is not None:
+            held = np.concatenate([held, part]) if len(held) else part
+        speech = ~silent[held[:, :V].argmax(axis=1)]  # (S,)
         while cut_at := _first_utterance(speech, ends=part is None):
             begin, end, rest = cut_at
             if begin < end:
-                yield Utterance(start + begin, held[begin:end])
+                encoded = held[begin:end, V:] if held.shape[1] > V else None
+                yield Utterance(start + begin, held[begin:end, :V], encoded)
             held, speech, start = held[rest:], speech[rest:], start + rest
 
 

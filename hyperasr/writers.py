@@ -9,12 +9,13 @@ Reading order: the formats, the table, the clock, `save`.
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 from hyperasr.files import replacing
 from hyperasr.subtitles import cues, milliseconds
-from hyperasr.transcript import Segment, Transcript
+from hyperasr.transcript import Segment, Transcript, Word
 
 SCHEMA_VERSION = 1  # of the JSON; raised when a field changes its meaning or goes away
 LANGUAGE = "en"  # the only one the models speak
@@ -58,7 +59,8 @@ def to_json(transcript: Transcript) -> str:
             }
             for number, segment in enumerate(transcript.segments)
         ],
-        "model": {"name": transcript.model},
+        "model": {"name": transcript.model, "sha256": transcript.model_sha256},
+        "settings": dict(transcript.settings),
         "audio": {"path": transcript.source, "duration": round(transcript.duration, 3)},
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
@@ -118,6 +120,18 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
     "srt": to_srt,
     "vtt": to_vtt,
 }
+
+
+def mark_doubtful(transcript: Transcript, min_confidence: float) -> Transcript:
+    """Words that are less certain than that, put as [word?], for people to look at."""
+
+    def marked(word: Word) -> Word:
+        return replace(word, text=f"[{word.text}?]") if word.confidence < min_confidence else word
+
+    segments = (
+        replace(segment, words=tuple(map(marked, segment.words))) for segment in transcript.segments
+    )
+    return replace(transcript, segments=tuple(segments)) if min_confidence > 0 else transcript
 
 
 def clock(seconds: float, mark: str) -> str:

@@ -77,6 +77,14 @@ def transcribe(
     nbest: Annotated[
         int, typer.Option(min=1, help="Texts to keep of each utterance, in json.")
     ] = 1,
+    rescore: Annotated[
+        str,
+        typer.Option(help="attention: let the model's attention decoder choose; none: do not."),
+    ] = "none",
+    min_confidence: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Mark less certain words in txt, srt, vtt: [word?]."),
+    ] = 0.0,
     quiet: Quiet = False,
 ) -> None:
     """Write down what is said in each audio file.
@@ -93,7 +101,7 @@ def transcribe(
     from hyperasr.decoding import DecodingOptions
     from hyperasr.transcribe import Transcriber
 
-    decoding = DecodingOptions(lm, beam_size, alpha, beta, nbest, expected, hotword_weight)
+    decoding = DecodingOptions(lm, beam_size, alpha, beta, nbest, rescore, expected, hotword_weight)
     tell = nobody if quiet else say
     transcriber = Transcriber.load(model, device, batch_size, compute_type, decoding, tell)
     failed = 0
@@ -115,7 +123,7 @@ def transcribe(
             elif expected:
                 tell(f"{path}: {_heard_hotwords(transcript)}")
             try:
-                _deliver(transcript, targets[path], formats)
+                _deliver(transcript, targets[path], formats, min_confidence)
             except OutputError as error:
                 say(f"{path}: {error}")
                 failed += 1
@@ -196,9 +204,12 @@ def _targets(inputs: list[Path], output_dir: str, formats: list[str]) -> dict[Pa
     return targets
 
 
-def _deliver(transcript: Transcript, target: Path | None, formats: list[str]) -> None:
+def _deliver(
+    transcript: Transcript, target: Path | None, formats: list[str], min_confidence: float
+) -> None:
+    marked = writers.mark_doubtful(transcript, min_confidence)
     for name in formats:
-        text = writers.WRITERS[name](transcript)
+        text = writers.WRITERS[name](transcript if name == "json" else marked)
         if target is not None:
             writers.save(text, target.with_name(f"{target.name}.{name}"))
             continue
