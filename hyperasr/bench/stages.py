@@ -1,4 +1,4 @@
-"""Speed and memory of every stage of `transcribe.py`, measured inside the flow itself."""
+"""Speed and memory of every stage of `transcribe.py`, measured where the flow calls it."""
 
 import threading
 import wave
@@ -146,7 +146,7 @@ def _audio(transcriber: Transcriber, recording: Path, watch: _Watch) -> None:
 
 
 def _part(name: str, transcriber: Transcriber, recording: Path, watch: _Watch) -> None:
-    """The module of that name, watched while the whole flow runs.
+    """The module of that name, watched while the recording is heard; nothing is decoded beside.
 
     Threads work at once, a batch each: their time is shared out. Memory is that of one batch, heard
     before the others by itself.
@@ -159,7 +159,8 @@ def _part(name: str, transcriber: Transcriber, recording: Path, watch: _Watch) -
     if watch.peak_mib is None:
         windows = islice(cut(audio.blocks(recording)), transcriber.batch_size)
         transcriber.listen([window.samples for window in windows])
-    transcriber(recording)
+    for _ in transcriber.listen_to_all(cut(audio.blocks(recording))):
+        pass
     watch.spent /= min(transcriber.workers, watch.count)
     for hook in hooks:
         hook.remove()
