@@ -168,10 +168,11 @@ class Transcriber:
         for row, waveform in zip(padded, waveforms, strict=True):
             row[: len(waveform)] = torch.from_numpy(waveform)
         features, frames = self.features(padded.to(self.device), lengths.to(self.device))
-        encoded, sizes = self.encoder.encode(features, frames)
-        found = self.encoder.read(encoded)  # (B, S, V)
-        if self.rescorer is not None:
-            found = torch.cat([found, encoded.float()], dim=2)  # (B, S, V + D)
+        if self.rescorer is None:
+            found, sizes = self.encoder(features, frames)  # (B, S, V)
+        else:
+            encoded, sizes = self.encoder.encode(features, frames)
+            found = torch.cat([self.encoder.read(encoded), encoded.float()], dim=2)  # (B, S, V + D)
         rows = found.cpu().numpy()
         return [row[:size] for row, size in zip(rows, sizes.tolist(), strict=True)]
 

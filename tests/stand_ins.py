@@ -7,6 +7,7 @@ import numpy as np
 import soundfile
 import torch
 
+from hyperasr.attention_decoder import AttentionDecoder
 from hyperasr.checkpoint import save_checkpoint
 from hyperasr.encoder import Encoder, EncoderConfig
 from hyperasr.features import LogMel
@@ -15,11 +16,11 @@ from hyperasr.tokens import CharTokens
 TINY = EncoderConfig(d_model=16, n_layers=2, n_heads=2, d_ffn=32, channels=(4, 4))
 
 
-def tiny_checkpoint(folder: Path, seed: int = 0) -> Path:
+def tiny_checkpoint(folder: Path, seed: int = 0, decoder: AttentionDecoder | None = None) -> Path:
     """A checkpoint of random weights, small enough to build in milliseconds."""
     torch.manual_seed(seed)
     encoder = Encoder(replace(TINY, vocab_size=len(CharTokens().labels)))
-    save_checkpoint(folder, encoder, LogMel(), CharTokens())
+    save_checkpoint(folder, encoder, LogMel(), CharTokens(), decoder=decoder)
     return folder
 
 

@@ -12,6 +12,8 @@ from stand_ins import noise, tiny_checkpoint
 from hyperasr import cli
 from hyperasr.tokens import CharTokens
 from hyperasr.transcribe import Transcriber
+from hyperasr.transcript import Segment, Transcript, Word
+from hyperasr.writers import mark_doubtful
 
 DATA = Path(__file__).parent / "data"
 ARPA = DATA / "harbour.3.arpa.gz"
@@ -155,3 +157,11 @@ def test_options_that_are_mistyped_exit_2_and_are_named(hyperasr, tmp_path, monk
     assert (code, out) == (2, "")
     assert options[0] in err
     assert "Traceback" not in err
+
+
+def test_doubtful_words_are_marked_for_people_and_not_in_json():
+    words = (Word("sure", 0.0, 0.5, 0.9), Word("perhaps", 0.5, 1.0, 0.4))
+    transcript = Transcript("a.wav", 1.0, (Segment(0.0, 1.0, words),))
+    marked = mark_doubtful(transcript, 0.5)
+    assert marked.text == "sure [perhaps?]"
+    assert mark_doubtful(transcript, 0.0) is transcript

@@ -3,6 +3,7 @@
 import gc
 import time
 import weakref
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperasr import decoder as module
-from hyperasr.decoder import Decoder, DecoderSettings, greedy, timed_words
+from hyperasr.decoder import Decoder, DecoderSettings, greedy, lengthened, timed_words
 from hyperasr.errors import ConfigError
 from hyperasr.hotwords import Hotwords
 from hyperasr.language_model import load_ngram
 from hyperasr.tokens import CharTokens, SentencePieceTokens
+from hyperasr.transcript import Word
 
 DATA = Path(__file__).parent / "data"
 TOKENS = CharTokens()
@@ -288,3 +290,16 @@ def test_a_decoder_that_is_gone_leaves_no_language_model_in_memory():
     del model, search
     gc.collect()
     assert gone() is None
+
+
+@given(st.lists(st.floats(0.0, 0.5), min_size=2, max_size=12), st.floats(0, 0.2), st.floats(0, 0.2))
+def test_words_grow_into_the_silence_around_them_and_never_into_each_other(steps, lead, tail):
+    times = np.cumsum(steps).tolist()
+    words = [Word("w", start, end, 1.0) for start, end in pairwise(times)][::2]
+    longer = lengthened(words, lead, tail)
+    assert len(longer) == len(words)
+    for before, after in zip(words, longer, strict=True):
+        assert 0 <= after.start <= before.start + 1e-9
+        assert before.end - 1e-9 <= after.end <= before.end + tail + 1e-9
+    for one, two in pairwise(longer):
+        assert one.end <= two.start + 1e-9

@@ -40,9 +40,10 @@ def test_most_words_of_the_example_are_right(transcriber):
     assert word_errors([(expected, transcriber(EXAMPLE).text)]).rate < 0.5
 
 
-def test_the_bundled_weights_are_small():
+def test_the_bundled_model_is_small():
     folder = find_checkpoint(DEFAULT_MODEL)
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
+    assert (folder / "model.safetensors").stat().st_size < 20e6
+    assert (folder / "lm.binary").stat().st_size < 25e6
 
 
 def test_people_the_model_never_heard_are_understood_as_the_card_says(transcriber, speech):

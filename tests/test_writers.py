@@ -57,7 +57,8 @@ def test_json_has_the_shape_of_whisper():
         "schema_version": 1,
         "text": "guten tag zürich",
         "language": "en",
-        "model": {"name": "tiny"},
+        "model": {"name": "tiny", "sha256": ""},
+        "settings": {},
         "audio": {"path": "two.wav", "duration": 3.0},
     }
     assert first.pop("words") == [
