@@ -14,6 +14,7 @@ from hyperasr.windows import (
     LONGEST,
     MARGIN,
     PAUSE,
+    SHORTEST,
     STEP,
     WINDOW,
     Window,
@@ -60,14 +61,15 @@ def test_the_stitched_stream_is_that_of_the_whole_recording(length, sizes):
 
 
 @given(LENGTHS)
-def test_windows_hold_the_samples_they_say_and_are_full_if_they_can_be(length):
+def test_windows_hold_the_samples_they_say_and_none_but_the_last_is_short(length):
     samples = np.arange(length, dtype=np.float32)
     windows = list(cut(in_blocks(samples, [480_000])))
     for window in windows:
         np.testing.assert_array_equal(window.samples, samples[window.start : window.end])
         assert window.start % FRAME == 0
         assert len(window.samples) <= WINDOW
-        assert len(window.samples) > min(length, WINDOW) - FRAME
+    assert all(len(window.samples) == WINDOW for window in windows[:-1])
+    assert len(windows[-1].samples) >= min(length, SHORTEST)
     assert windows[-1].end == length
 
 
