@@ -131,7 +131,8 @@ class Decoder:
     def _confidence(self, sound: float) -> float:
         """How likely a word is right whose sound alone has this probability."""
         log_odds = math.log(max(sound, 1e-9)) - math.log(max(1.0 - sound, 1e-9))
-        return 1.0 / (1.0 + math.exp(self.settings.doubt - self.settings.sure * log_odds))
+        against = self.settings.doubt - self.settings.sure * log_odds
+        return 1.0 / (1.0 + math.exp(min(against, 700.0)))
 
     def _texts(self, log_probs: NDArray[np.float32]) -> list[Alternative]:
         """The best texts (1 to nbest of them), best first."""

@@ -274,6 +274,20 @@ def test_a_sentencepiece_vocabulary_decodes_what_it_encoded(tmp_path):
     assert segment.hotwords == ("pilot",)
 
 
+def test_confidences_are_calibrated_and_stay_within_zero_and_one():
+    log_probs = sound("ann", sure=0.9)
+    (plain,), (calibrated,) = (
+        decoder(**settings)(log_probs).words for settings in ({}, {"sure": 0.5, "doubt": 0.3})
+    )
+    odds = 0.5 * np.log(plain.confidence / (1 - plain.confidence)) - 0.3
+    assert calibrated.confidence == pytest.approx(1 / (1 + np.exp(-odds)))
+    for extreme in (-1000.0, 1000.0):
+        (word,) = decoder(sure=1000.0, doubt=extreme)(log_probs).words
+        assert 0.0 <= word.confidence <= 1.0
+        (word,) = decoder(sure=-1000.0, doubt=extreme)(log_probs).words
+        assert 0.0 <= word.confidence <= 1.0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"beam_size": 0}, {"nbest": 0}, {"alpha": float("nan")}, {"beta": float("inf")}],
