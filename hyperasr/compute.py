@@ -9,7 +9,8 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -121,10 +122,21 @@ def deviation(encoder: Encoder, other: Encoder) -> float:
     features = noise.cumsum(dim=1) / 8  # moves slowly, as features of speech do
     device = encoder.ctc.weight.device
     lengths = torch.tensor([401], device=device)
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_thread():
         expected, _ = encoder(features.to(device), lengths)
         found, _ = other(features.to(device), lengths)
     return float((found - expected).square().mean().sqrt() / expected.std())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As audio is heard later, and because bfloat16 in several threads was seen to hang."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _fastest_that_agrees(encoder: Encoder, device: str) -> tuple[Encoder, str]:

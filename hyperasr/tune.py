@@ -124,7 +124,11 @@ def rightness(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 def calibrated(confidences: NDArray[np.float64], sure: float, doubt: float) -> NDArray[np.float64]:
     """1 / (1 + exp(doubt - sure x log-odds)), as the decoder does it word by word."""
-    return 1 / (1 + np.exp(doubt - sure * _log_odds(confidences)))
+    return _likely(sure * _log_odds(confidences) - doubt)
+
+
+def _likely(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-np.clip(log_odds, -60.0, 60.0)))
 
 
 def _log_odds(confidences: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -142,10 +146,10 @@ def calibrate(confidences: NDArray[np.float64], right: NDArray[np.bool_]) -> tup
     targets = np.where(right, (good + 1) / (good + 2), 1 / (bad + 2))
     weights = np.array([1.0, 0.0])
     for _ in range(50):
-        likely = 1 / (1 + np.exp(-(inputs @ weights)))
+        likely = _likely(inputs @ weights)
         slope = inputs.T @ (likely - targets)
-        curve = (inputs * (likely * (1 - likely))[:, None]).T @ inputs + 1e-6 * np.eye(2)
-        step = np.linalg.solve(curve, slope)
+        curve = (inputs * (likely * (1 - likely))[:, None]).T @ inputs + 1e-3 * np.eye(2)
+        step = np.clip(np.linalg.solve(curve, slope), -1.0, 1.0)
         weights -= step
         if np.abs(step).max() < 1e-9:
             break
