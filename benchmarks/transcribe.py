@@ -3,7 +3,7 @@
     python benchmarks/transcribe.py --manifest dev.jsonl [--model hyperconformer-en] [--threads 2]
 
 Joins the recordings of a manifest to files of two minutes, 30 minutes in all, and transcribes them
-one after the other, as the command does, reading included, loading the model left out. Each way
+in order, as the command does, reading included, loading the model left out. Each way
 runs twice and the second time counts. Prints a table and one JSON line.
 """
 
@@ -64,8 +64,8 @@ def main() -> None:
                 )
                 for _ in range(2):
                     started = time.perf_counter()
-                    for path in paths:
-                        transcriber(path)
+                    for found in transcriber.each(paths):
+                        assert not isinstance(found, Exception)
                     seconds = time.perf_counter() - started
                 rates[name] = round(FILES * FILE_SECONDS / seconds)
             rows[compute_type] = rates

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from hyperasr.checkpoint import Checkpoint, load_checkpoint
 from hyperasr.compute import prepare
 from hyperasr.decoder_pool import DecoderPool
 from hyperasr.decoding import DecodingOptions, build_decoder, told
+from hyperasr.errors import AudioError
 from hyperasr.folder import DEFAULT_MODEL
 from hyperasr.rescoring import Rescorer
 from hyperasr.runtime import choose_device
@@ -25,6 +27,8 @@ from hyperasr.windows import Utterance, Window, cut, stitch, utterances
 
 BATCH_SIZE = 4
 """Windows that are encoded together."""
+AHEAD = 2
+"""Files that are at work at once."""
 WAITING = 64
 """Utterances that wait for a decoder before the encoder waits for them."""
 
@@ -44,6 +48,7 @@ class Transcriber:
         self.name, self.sha256 = checkpoint.name, checkpoint.sha256
         self.device = torch.device(device)
         self.batch_size = batch_size
+        self._given_up = Event()
         # On a CPU two threads with a batch each are a third faster than one batch in two threads;
         # a single one would only contend with this thread for the interpreter.
         self.workers = torch.get_num_threads() if self.device.type == "cpu" else 2
@@ -100,6 +105,44 @@ class Transcriber:
             str(path), duration, tuple(segments), self.name, self.sha256, self.settings
         )
 
+    def each(
+        self, paths: Sequence[Path], heard: Callable[[float], None] = lambda seconds: None
+    ) -> Iterator[Transcript | AudioError]:
+        """What is said in each audio file, in order, or why it cannot be read.
+
+        While the end of a file is being decoded the next one is heard already. Calls `heard` with
+        every few seconds that are done, of whichever file, from threads of its own.
+        """
+
+        def flow(path: Path) -> Transcript | AudioError:
+            before = 0.0
+
+            def so_far(seconds: float) -> None:
+                nonlocal before
+                heard(seconds - before)
+                before = seconds
+
+            try:
+                return self(path, so_far)
+            except AudioError as error:
+                return error
+
+        flows = ThreadPoolExecutor(AHEAD, "flow")
+        pending: deque[Future[Transcript | AudioError]] = deque()
+        remaining = iter(paths)
+        try:
+            while True:
+                pending += [
+                    flows.submit(flow, path) for path in islice(remaining, AHEAD - len(pending))
+                ]
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            self._given_up.set()  # an error or Ctrl-C: what is still being heard ends early
+            flows.shutdown(cancel_futures=True)
+            self._given_up.clear()
+
     def hear(
         self, path: Path | str, heard: Callable[[float], None] = lambda seconds: None
     ) -> Iterator[Utterance]:
@@ -107,6 +150,8 @@ class Transcriber:
 
         def windows() -> Iterator[tuple[Window, NDArray[np.float32]]]:
             for window, rows in self.listen_to_all(cut(audio.blocks(path))):
+                if self._given_up.is_set():
+                    return
                 yield window, rows
                 heard(window.end / audio.SAMPLE_RATE)
 

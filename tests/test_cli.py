@@ -20,6 +20,20 @@ from hyperasr.writers import WRITERS
 runner = CliRunner()
 
 
+class Stub:
+    """A transcriber that answers each file as a function says."""
+
+    def __init__(self, hear):
+        self.hear = hear
+
+    def each(self, paths, heard):
+        for path in paths:
+            try:
+                yield self.hear(path, heard)
+            except AudioError as error:
+                yield error
+
+
 @pytest.fixture(autouse=True)
 def stub(monkeypatch):
     """A transcriber that hears the file's name, except in one called bad.wav."""
@@ -31,7 +45,7 @@ def stub(monkeypatch):
         word = Word(path.stem, 0.0, 1.0, 0.9)
         return Transcript(str(path), 1.0, (Segment(0.0, 1.0, (word,)),))
 
-    monkeypatch.setattr(transcribe.Transcriber, "load", lambda *_: hear)
+    monkeypatch.setattr(transcribe.Transcriber, "load", lambda *_: Stub(hear))
 
 
 def run(*arguments):
@@ -134,7 +148,9 @@ def test_no_source_file_is_longer_than_450_lines():
 
 def test_a_recording_without_speech_is_said_to_hold_none(monkeypatch):
     silence = Transcript("quiet.wav", 1.0, ())
-    monkeypatch.setattr(transcribe.Transcriber, "load", lambda *_: lambda path, heard: silence)
+    monkeypatch.setattr(
+        transcribe.Transcriber, "load", lambda *_: Stub(lambda path, heard: silence)
+    )
     result = run("quiet.wav")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "hyperasr: quiet.wav: no speech heard\n"
@@ -146,7 +162,7 @@ def test_an_interrupt_is_said_and_keeps_what_is_done(monkeypatch, tmp_path):
             raise KeyboardInterrupt
         return Transcript(str(path), 1.0, (Segment(0.0, 1.0, (Word("a", 0.0, 1.0, 0.9),)),))
 
-    monkeypatch.setattr(transcribe.Transcriber, "load", lambda *_: hear)
+    monkeypatch.setattr(transcribe.Transcriber, "load", lambda *_: Stub(hear))
     result = run("a.wav", "b.wav", "c.wav", "-o", tmp_path)
     assert result.exit_code == 130
     assert "interrupted" in result.stderr
@@ -176,8 +192,6 @@ def test_in_a_terminal_a_bar_counts_the_seconds_of_all_files(monkeypatch, length
     monkeypatch.setattr("hyperasr.audio.duration", duration)
     bar = command._Bar([Path(name) for name in ("a.wav", "gone.wav", "b.wav")], quiet=False)
     bar.heard(5.0)
-    bar.next_file()
-    bar.next_file()
     bar.heard(7.0)
     assert bar._progress.tasks[0].completed == 12.0
     bar.pause()
@@ -196,7 +210,8 @@ def test_a_full_stdout_is_one_line_and_ends_the_work():
     code = (
         "from hyperasr import cli, transcribe; from hyperasr.transcript import *; "
         "said = Transcript('a', 1.0, (Segment(0.0, 1.0, (Word('a', 0.0, 1.0, 0.9),)),)); "
-        "transcribe.Transcriber.load = lambda *_: lambda path, heard: said; "
+        "stub = type('Stub', (), {'each': lambda self, paths, heard: (said for path in paths)}); "
+        "transcribe.Transcriber.load = lambda *_: stub(); "
         "import sys; sys.argv = ['hyperasr', 'transcribe', 'a.wav', 'b.wav']; cli.main()"
     )
     with open("/dev/full", "w") as full:

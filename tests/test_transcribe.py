@@ -67,3 +67,25 @@ def test_listening_leaves_no_gradients(transcriber):
     assert torch.from_numpy(rows).exp().sum(1).allclose(torch.ones(len(rows)), atol=1e-4)
     assert len(rows) == 26
     assert audio.SAMPLE_RATE / FRAME == 25
+
+
+def test_files_come_in_order_each_as_it_would_alone_and_bad_ones_do_not_stop_them(
+    transcriber, tmp_path
+):
+    paths = [noise(tmp_path / f"{n}.wav", seconds=1 + n) for n in range(4)]
+    paths.insert(2, tmp_path / "missing.wav")
+    heard = []
+    found = list(transcriber.each(paths, heard.append))
+    assert isinstance(found[2], AudioError)
+    good = [path for path in paths if path.exists()]
+    assert [t for t in found if not isinstance(t, AudioError)] == [transcriber(p) for p in good]
+    assert sum(heard) == pytest.approx(1 + 2 + 3 + 4)
+
+
+def test_who_stops_asking_for_files_does_not_wait_for_the_rest(transcriber, tmp_path):
+    paths = [noise(tmp_path / f"{n}.wav", seconds=30.0) for n in range(3)]
+    heard = []
+    for _ in transcriber.each(paths, heard.append):
+        break
+    assert sum(heard) < 89
+    assert transcriber(paths[0]).duration == pytest.approx(30.0)

@@ -4,6 +4,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import Annotated
 
@@ -107,17 +108,12 @@ def transcribe(
     failed = 0
     bar = _Bar(audio, quiet)
     try:
-        for path in audio:
-            try:
-                transcript = transcriber(path, bar.heard)
-            except AudioError as error:
-                bar.pause()
-                say(f"{path}: {error}")
+        for path, transcript in zip(audio, transcriber.each(audio, bar.heard), strict=True):
+            bar.pause()
+            if isinstance(transcript, AudioError):
+                say(f"{path}: {transcript}")
                 failed += 1
                 continue
-            finally:
-                bar.next_file()
-            bar.pause()
             if not transcript.words:
                 tell(f"{path}: no speech heard")
             elif expected:
@@ -228,7 +224,7 @@ class _Bar:
     def __init__(self, inputs: list[Path], quiet: bool):
         self._hidden = quiet or not console.is_terminal
         self._since = monotonic()
-        self._before = self._now = 0.0  # seconds of the files done, and of the one at hand
+        self._lock = Lock()
         lengths = [] if self._hidden else [_duration(path) for path in inputs]
         total = sum(length for length in lengths if length is not None)
         self._progress = Progress(
@@ -243,19 +239,16 @@ class _Bar:
         self._task = self._progress.add_task("", total=None if None in lengths else total)
 
     def heard(self, seconds: float) -> None:
-        """So many seconds of the file at hand are done."""
-        self._now = seconds
-        self._progress.update(self._task, completed=self._before + seconds)
-        if monotonic() - self._since > PATIENCE:
-            self._progress.start()
-
-    def next_file(self) -> None:
-        """The file at hand is done."""
-        self._before, self._now = self._before + self._now, 0.0
+        """So many seconds more are done."""
+        with self._lock:
+            self._progress.advance(self._task, seconds)
+            if monotonic() - self._since > PATIENCE:
+                self._progress.start()
 
     def pause(self) -> None:
         """Clear the bar away, for a line that is to be printed."""
-        self._progress.stop()
+        with self._lock:
+            self._progress.stop()
 
 
 def _duration(path: Path) -> float | None:
