@@ -1,23 +1,37 @@
-"""Greedy word error rate of a checkpoint on a manifest, in all and by source.
+"""Word error rate of a checkpoint on a manifest, greedy and with its n-gram, by source.
 
     python benchmarks/accuracy.py --model hyperconformer-en --manifest dev.jsonl
 
 Transcribes every recording as `hyperasr transcribe` does. References are spelled with the
-model's own alphabet. Prints a table and one JSON line.
+model's own alphabet. The interval is that of 1,000 bootstrap samples of the utterances, 95 %,
+seeded. Prints a table and one JSON line.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from hyperasr import runtime
 from hyperasr.checkpoint import load_checkpoint
+from hyperasr.decoding import DecodingOptions
+from hyperasr.errors import AudioError
 from hyperasr.manifest import read_manifest
 from hyperasr.score.wer import word_errors
 from hyperasr.transcribe import Transcriber
+
+
+def interval(pairs: list[tuple[str, str]]) -> str:
+    """Where the WER lies in 95 of 100 samples of the utterances."""
+    counts = [word_errors([pair]) for pair in pairs]
+    errors = np.array([count.errors for count in counts])
+    words = np.array([count.reference for count in counts])
+    chosen = np.random.default_rng(0).integers(0, len(pairs), (1000, len(pairs)))
+    low, high = np.quantile(errors[chosen].sum(1) / words[chosen].sum(1), [0.025, 0.975])
+    return f"{low:.1%} to {high:.1%}"
 
 
 def main() -> None:
@@ -28,23 +42,26 @@ def main() -> None:
     arguments = parser.parse_args()
     runtime.settle()
     tokens = load_checkpoint(arguments.model).tokens
-    transcriber = Transcriber.load(arguments.model, arguments.device)
-    pairs: dict[str, list[tuple[str, str]]] = {}
-    for utterance in read_manifest(arguments.manifest):
-        expected = tokens.normalise(utterance.text)
-        heard = transcriber(utterance.audio).text
-        pairs.setdefault(utterance.source or "unnamed", []).append((expected, heard))
-    pairs["all"] = [pair for found in pairs.values() for pair in found]
-
-    table = Table(title=f"{arguments.model}, greedy")
-    for heading in ("source", "utterances", "words", "errors", "WER"):
-        table.add_column(heading, justify="left" if heading == "source" else "right")
-    rows = {}
-    for source, found in pairs.items():
-        count = word_errors(found)
-        rows[source] = round(count.rate, 4)
-        figures = (len(found), count.reference, count.errors, f"{count.rate:.1%}")
-        table.add_row(source, *map(str, figures))
+    utterances = read_manifest(arguments.manifest)
+    table = Table(title=arguments.model)
+    for heading in ("decoding", "source", "utterances", "words", "errors", "WER", "95 %"):
+        table.add_column(heading, justify="left" if heading in ("decoding", "source") else "right")
+    rows: dict[str, dict[str, float]] = {}
+    for decoding, options in (("greedy", DecodingOptions(beam_size=1)), ("n-gram", None)):
+        transcriber = Transcriber.load(arguments.model, arguments.device, decoding=options)
+        pairs: dict[str, list[tuple[str, str]]] = {}
+        transcripts = transcriber.each([utterance.audio for utterance in utterances])
+        for utterance, heard in zip(utterances, transcripts, strict=True):
+            if isinstance(heard, AudioError):
+                raise heard
+            pair = tokens.normalise(utterance.text), heard.text
+            pairs.setdefault(utterance.source or "unnamed", []).append(pair)
+        pairs["all"] = [pair for found in pairs.values() for pair in found]
+        for source, found in pairs.items():
+            count = word_errors(found)
+            rows.setdefault(decoding, {})[source] = round(count.rate, 4)
+            figures = (len(found), count.reference, count.errors, f"{count.rate:.1%}")
+            table.add_row(decoding, source, *map(str, figures), interval(found))
     Console().print(table)
     print(json.dumps({"benchmark": "accuracy", "model": arguments.model, "wer": rows}))
 
