@@ -40,8 +40,8 @@ SIZES = {"8m": {"d_model": 144, "d_ffn": 576}, "22m": {"d_model": 256, "d_ffn": 
 SECONDS = {  # 101, 334, 1236, 3001 feature frames: 1, 2, 0 and 1 more than a multiple of 4
     "hyperconformer-8m": (1.0, 3.337, 12.35, 30.0),
     "conformer-8m": (1.0, 3.337, 12.35, 30.0),
-    "hyperconformer-22m": (1.013, 5.02),
-    "conformer-22m": (1.013, 5.02),
+    "hyperconformer-22m": (1.013, 5.02, 30.0),
+    "conformer-22m": (1.013, 5.02, 30.0),
 }
 
 
