@@ -188,6 +188,8 @@ class Transcriber:
                     done, future = pending.popleft()
                     yield self._rescored(self.decoders.result(future, done), done)
             for done, future in pending:
+                if self._given_up.is_set():
+                    return
                 yield self._rescored(self.decoders.result(future, done), done)
         finally:
             _give_up(pending)
