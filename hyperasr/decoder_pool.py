@@ -10,6 +10,7 @@ import signal
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing.connection import wait
 
 import numpy as np
@@ -24,8 +25,8 @@ class DecoderPool:
     """Decodes utterances, in `processes` processes; 0 is in this one."""
 
     def __init__(self, decoder: Decoder, processes: int = 0):
-        self._decoder = decoder
         self._processes: ProcessPoolExecutor | None = None
+        self._decoder = decoder
         if processes and "fork" in multiprocessing.get_all_start_methods():
             context = multiprocessing.get_context("fork")
             self._processes = ProcessPoolExecutor(processes, context, _adopt, (decoder,))
@@ -52,9 +53,18 @@ class DecoderPool:
             return self._decoder(utterance.log_probs.astype(np.float16), utterance.first)
 
     def close(self) -> None:
-        """End the processes; what was submitted and not fetched is lost."""
+        """End the processes; what was submitted and not fetched is lost.
+
+        Waits for them: a program that ends while the executor is half closed prints an error, as
+        `_python_exit` of concurrent.futures.process writes to a pipe that is gone.
+        """
         if self._processes is not None:
-            self._processes.shutdown(wait=False, cancel_futures=True)
+            self._processes.shutdown(cancel_futures=True)
+
+    def __del__(self) -> None:
+        """Close a pool that nobody uses any more."""
+        with suppress(RuntimeError):  # the executor's own thread cannot wait for itself
+            self.close()
 
 
 _mine: Decoder | None = None

@@ -75,7 +75,10 @@ def load_ngram(path: Path, letters: str = "") -> NGram:
         with path.open("rb") as file:
             head = file.read(len(MAGIC))
     except OSError as error:
-        raise LanguageModelError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise LanguageModelError(
+            f"{path}: {reason}: name an ARPA file, a KenLM binary or none"
+        ) from error
     if head.startswith(MAGIC):
         words, model = _vocabulary(path.with_name(VOCABULARY_FILE)), _open(kenlm, path, path)
     elif head.startswith(b"\x1f\x8b"):
@@ -112,7 +115,7 @@ def _open(kenlm: Any, path: Path, name: Path) -> Any:
     except (OSError, RuntimeError) as error:
         reason = str(error).replace(os.fspath(path), name.name)
         raise LanguageModelError(
-            f"{name}: KenLM cannot read it: {' '.join(reason.split())}"
+            f"{name}: KenLM cannot read it: {' '.join(reason.split())}: copy or build it again"
         ) from error
 
 

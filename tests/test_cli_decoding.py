@@ -1,5 +1,6 @@
 """The options of the search at the command line, with a model that hears one sentence."""
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -165,3 +166,25 @@ def test_doubtful_words_are_marked_for_people_and_not_in_json():
     marked = mark_doubtful(transcript, 0.5)
     assert marked.text == "sure [perhaps?]"
     assert mark_doubtful(transcript, 0.0) is transcript
+
+
+def test_help_shows_how_doubtful_words_are_marked(hyperasr):
+    assert "[word?]" in hyperasr("--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("gone.arpa", "no such file or directory: name an ARPA file, a KenLM binary or none"),
+        ("half.arpa", "copy or build it again"),
+    ],
+)
+def test_a_language_model_that_cannot_be_opened_says_what_to_do(
+    hyperasr, tmp_path, name, complaint
+):
+    whole = gzip.decompress(ARPA.read_bytes())
+    (tmp_path / "half.arpa").write_bytes(whole[: len(whole) // 2])
+    code, out, err = hyperasr("--lm", tmp_path / name)
+    assert (code, out) == (3, "")
+    assert name in err
+    assert err.endswith(f"{complaint}\n")

@@ -102,6 +102,20 @@ def test_a_process_killed_between_two_files_loses_nothing():
     pool.close()
 
 
+@needs_fork
+@pytest.mark.parametrize("end", ["closed", "dropped"])
+def test_a_pool_that_is_closed_or_dropped_has_no_processes_and_threads_left(end):
+    pool = DecoderPool(Length(), 2)
+    decode_all(pool, utterances(4))
+    processes, thread = pool._processes._processes, pool._processes._executor_manager_thread
+    processes = list(processes.values())
+    if end == "closed":
+        pool.close()
+    del pool
+    assert not thread.is_alive()
+    assert not any(process.is_alive() for process in processes)
+
+
 def start(code, *arguments):
     """Another Python in a process group of its own, so that Ctrl-C can be pressed there."""
     return subprocess.Popen(
@@ -125,8 +139,13 @@ decode_all(pool, utterances(4))
 @needs_fork
 @pytest.mark.parametrize(
     ("end", "code"),
-    [("", 0), ("pool.close()", 0), ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL)],
-    ids=["forgotten", "closed", "killed"],
+    [
+        ("", 0),
+        ("pool.close()", 0),
+        ("del pool", 0),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    ],
+    ids=["forgotten", "closed", "dropped", "killed"],
 )
 def test_no_process_outlives_the_program(end, code):
     """stdout is at its end only when every process that inherited it has ended."""

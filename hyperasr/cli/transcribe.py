@@ -84,7 +84,7 @@ def transcribe(
     ] = "none",
     min_confidence: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, help="Mark less certain words in txt, srt, vtt: [word?]."),
+        typer.Option(min=0.0, max=1.0, help="Mark less certain words in txt, srt, vtt: \\[word?]."),
     ] = 0.0,
     quiet: Quiet = False,
 ) -> None:
@@ -143,10 +143,8 @@ def _phrases(typed: list[str], file: Path | None) -> list[str]:
         try:
             phrases += file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is not text in UTF-8"
-            raise typer.BadParameter(
-                f"{file}: {reason.lower()}", param_hint="--hotwords-file"
-            ) from error
+            reason = (getattr(error, "strerror", None) or "").lower() or "not text in UTF-8"
+            raise typer.BadParameter(f"{file}: {reason}", param_hint="--hotwords-file") from error
     return list(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
 
 
