@@ -182,9 +182,11 @@ class Search(BeamSearchDecoderCTC):
         """The texts of (S, V) log-probabilities, best first."""
         if len(self._partial) > MAX_REMEMBERED:
             self._partial = {"": 0.0}
+        # A hotword that is only begun must not push out the text that will be right without it.
+        credit = self._fusion.hotwords.weight if self._fusion and self._fusion.hotwords.words else 0
         scorer: Any = None  # of pyctcdecode's own hotwords, which `_get_lm_beams` here never asks
         return self._decode_logits(
-            log_probs, beam_size, BEHIND, MIN_TOKEN, prune_history, scorer, self._start()
+            log_probs, beam_size, BEHIND - credit, MIN_TOKEN, prune_history, scorer, self._start()
         )
 
     def _start(self) -> Any:

@@ -115,4 +115,15 @@ def told(options: DecodingOptions, decoder: Decoder) -> dict[str, str | float | 
     lm = None if decoder.ngram is None else options.lm or "the model's own"
     settings = decoder.settings
     weights = {} if lm is None else {"alpha": settings.alpha, "beta": settings.beta}
-    return {"beam_size": settings.beam_size, "lm": lm, **weights, "rescore": options.rescore}
+    expected: dict[str, str | float | None] = {
+        "hotwords": ", ".join(options.hotwords),
+        "hotword_weight": options.hotword_weight,
+    }
+    return {
+        "beam_size": settings.beam_size,
+        "lm": lm,
+        **weights,
+        "nbest": options.nbest,
+        "rescore": options.rescore,
+        **(expected if options.hotwords else {}),
+    }

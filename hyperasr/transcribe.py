@@ -130,16 +130,19 @@ class Transcriber:
         flows = ThreadPoolExecutor(AHEAD, "flow")
         pending: deque[Future[Transcript | AudioError]] = deque()
         remaining = iter(paths)
+        finished = False
         try:
             while True:
                 pending += [
                     flows.submit(flow, path) for path in islice(remaining, AHEAD - len(pending))
                 ]
                 if not pending:
+                    finished = True
                     return
                 yield pending.popleft().result()
         finally:
-            self._given_up.set()  # an error or Ctrl-C: what is still being heard ends early
+            if not finished:
+                self._given_up.set()  # an error or Ctrl-C: what is still being heard ends early
             flows.shutdown(cancel_futures=True)
             self._given_up.clear()
 

@@ -107,11 +107,19 @@ def test_inputs_of_the_same_name_are_fine_where_they_do_not_meet(tmp_path):
 
 
 def test_a_result_that_cannot_be_written_is_a_failed_file(tmp_path):
-    (tmp_path / "taken").write_text("a file stands where the folder should be")
-    result = run("a.wav", "b.wav", "-o", tmp_path / "taken")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).mkdir()  # where the file should be
+    result = run("a.wav", "b.wav", "-o", tmp_path)
     assert result.exit_code == 1
     assert "a.wav: cannot write" in result.stderr
     assert "2 of 2 files failed" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_heard(tmp_path):
+    (tmp_path / "taken").write_text("a file stands where the folder should be")
+    result = run("a.wav", "-o", tmp_path / "taken")
+    assert result.exit_code == 2
+    assert "choose another folder" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def transcribe(
     formats = _formats(["txt"] if output_format is None else output_format)
     targets = _targets(audio, output_dir, formats)
     expected = tuple(_phrases(hotwords or [], hotwords_file))
+    _make_folder(output_dir)
 
     from hyperasr import runtime  # after the options are known to be good: torch takes seconds
 
@@ -134,6 +135,22 @@ def transcribe(
         if len(audio) > 1:
             say(f"{failed} of {len(audio)} files failed")
         raise typer.Exit(FAILED)
+
+
+def _make_folder(output_dir: str) -> None:
+    """Where the results go: better told now that nothing can be written than after an hour."""
+    if output_dir in ("-", "source"):
+        return
+    folder = Path(output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "permission denied"
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+    if reason:
+        raise typer.BadParameter(
+            f"{folder}: {reason}: choose another folder", param_hint="--output-dir"
+        )
 
 
 def _phrases(typed: list[str], file: Path | None) -> list[str]:
