@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 FRAME = 640
 """Samples from one encoder frame to the next: 40 ms at 16 kHz."""
 WINDOW = 400 * FRAME
-"""16 s, the longest piece of audio that the encoder hears at once."""
+"""16 s, the piece of a long recording that the encoder hears at once."""
+WHOLE = 500 * FRAME
+"""20 s, up to which a recording, or the end of one, is heard in one piece."""
 SHORTEST = 150 * FRAME
 """6 s, the least that the last window of a long recording lasts: it hears what it is about."""
 STEP = 350 * FRAME
@@ -34,7 +36,7 @@ class Window:
 
     start: int
     """Samples from the start of the recording, a multiple of FRAME."""
-    samples: NDArray[np.float32]  # (N,) float32, N at most WINDOW
+    samples: NDArray[np.float32]  # (N,) float32, N at most WHOLE
 
     @property
     def end(self) -> int:
@@ -43,7 +45,7 @@ class Window:
 
 
 def cut(blocks: Iterable[NDArray[np.float32]]) -> Iterator[Window]:
-    """Blocks of a recording, in order -> its windows, in order; the last may be shorter.
+    """Blocks of a recording, in order -> its windows, in order; the last shorter or longer.
 
     Holds less than two windows and one block, however long the recording is.
     """
@@ -54,7 +56,7 @@ def cut(blocks: Iterable[NDArray[np.float32]]) -> Iterator[Window]:
         while len(held) >= STEP + WINDOW:
             yield Window(start, held[:WINDOW])
             held, start = held[STEP:], start + STEP
-    if len(held) > WINDOW:
+    if len(held) > WHOLE:
         yield Window(start, held[:WINDOW])
         on = min(STEP, (len(held) - SHORTEST) // FRAME * FRAME)
         held, start = held[on:], start + on

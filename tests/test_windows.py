@@ -16,6 +16,7 @@ from hyperasr.windows import (
     PAUSE,
     SHORTEST,
     STEP,
+    WHOLE,
     WINDOW,
     Window,
     cut,
@@ -67,7 +68,7 @@ def test_windows_hold_the_samples_they_say_and_are_full_but_for_the_last(length)
     for window in windows:
         np.testing.assert_array_equal(window.samples, samples[window.start : window.end])
         assert window.start % FRAME == 0
-        assert len(window.samples) <= WINDOW
+        assert len(window.samples) <= WHOLE
         assert len(window.samples) >= min(length, SHORTEST)
     assert all(len(window.samples) == WINDOW for window in windows[:-1])
     assert windows[-1].end == length
