@@ -41,7 +41,7 @@ def prepare(
         if device != "cpu":
             raise ConfigError(f"compute type int8 is for the CPU, not for {device}")
         folded = fold(encoder)
-        _replace(folded, f"{_WIDENING}|{_NARROWING}", Int8Linear)
+        _replace(folded, f"{_APART}|{_ADDED}", Int8Linear)
         return folded, compute_type
     return fold(encoder, getattr(torch, compute_type), device), compute_type
 
@@ -61,7 +61,7 @@ def fold(
             columns = module.weight.t().contiguous().t()  # the order that BLAS reads best
             module.weight = nn.Parameter(columns, requires_grad=False)
     if on_cpu and dtype == torch.bfloat16 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        _replace(folded, _WIDENING, PackedLinear)
+        _replace(folded, _APART, PackedLinear)
     return folded
 
 
@@ -100,8 +100,9 @@ class Int8Linear(nn.Module):
         return torch.ops.quantized.linear_dynamic(x, self.packed, self.reduce_range)
 
 
-_WIDENING = r"conv1|project|ffn_(in|out)\.1|convolution\.gate"
-_NARROWING = r"ffn_(in|out)\.4|convolution\.out"
+# What `add_linear` adds to the residual is faster in place than packed: those two stay apart.
+_APART = r"conv1|project|ffn_(in|out)\.1|convolution\.gate"
+_ADDED = r"ffn_(in|out)\.4|convolution\.out"
 
 
 def _replace(encoder: Encoder, names: str, kind: Callable[[nn.Linear], nn.Module]) -> None:

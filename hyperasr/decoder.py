@@ -167,7 +167,7 @@ class Decoder:
 
 
 class Search(BeamSearchDecoderCTC):
-    """pyctcdecode's beam search, with the half of its time that went into scoring words cut.
+    """pyctcdecode's beam search, scoring words in its own, quicker way.
 
     Hotwords are part of `Fusion` here, and what the beginning of a word is worth is remembered
     from one utterance to the next.

@@ -3,7 +3,7 @@
 The recordings are heard once; every trial decodes the same log-probabilities.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import product
@@ -58,19 +58,15 @@ class Bin:
     """Share of them that are right."""
 
 
-def hear(
-    transcriber: Transcriber, manifest: Path, tokens: Tokens, heard: Callable[[float], None]
-) -> list[Heard]:
-    """The recordings of a manifest; calls `heard` with the seconds done so far.
+def hear(transcriber: Transcriber, manifest: Path, tokens: Tokens) -> list[Heard]:
+    """The recordings of a manifest.
 
     Raises ManifestError, and AudioError when a recording cannot be read.
     """
-    found, done = [], 0.0
+    found = []
     for entry in read_manifest(manifest):
         utterances = tuple(transcriber.hear(entry.audio))
         found.append(Heard(tokens.normalise(entry.text), entry.source or "unnamed", utterances))
-        done += entry.duration
-        heard(done)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from hyperasr.cli.options import Device, Lm, Quiet, Threads
+from hyperasr.cli.options import Device, Lm, Model, Quiet, Threads
 from hyperasr.cli.terminal import console, nobody, say
 from hyperasr.files import replacing
 from hyperasr.folder import CONFIG_FILE, DEFAULT_MODEL, find_checkpoint, read_config
@@ -23,10 +23,7 @@ def tune(
     manifest: Annotated[
         Path, typer.Option(help="Development set: a NeMo manifest.", show_default=False)
     ],
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", envvar="HYPERASR_MODEL", help="Checkpoint folder or name."),
-    ] = DEFAULT_MODEL,
+    model: Model = DEFAULT_MODEL,
     lm: Lm = None,
     alpha: Annotated[
         str, typer.Option(help="Weights of the language model to try.")
@@ -62,12 +59,13 @@ def tune(
 
     options = DecodingOptions(lm=lm)
     tell = nobody if quiet else say
-    transcriber = Transcriber.load(folder, device, decoding=options, say=tell)
+    checkpoint = load_checkpoint(folder)
+    device = runtime.choose_device(device)
+    transcriber = Transcriber(checkpoint, device, compute_type="auto", decoding=options, say=tell)
     uncalibrated = transcriber.decoder.with_settings(
         replace(transcriber.decoder.settings, sure=1.0, doubt=0.0)
     )
-    tokens = load_checkpoint(folder).tokens
-    heard = tuning.hear(transcriber, manifest, tokens, lambda seconds: None)
+    heard = tuning.hear(transcriber, manifest, checkpoint.tokens)
     processes = torch.get_num_threads()
     found = []
     for trial in tuning.trials(uncalibrated, heard, alphas, betas, beams, processes):
