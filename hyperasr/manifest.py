@@ -20,12 +20,15 @@ class Utterance:
     text: str
     speaker: str = ""
     source: str = ""
+    offset: float = 0.0
+    """Where in the file it begins."""
 
 
 def read_manifest(path: Path) -> list[Utterance]:
     """The utterances of a NeMo manifest, in order; audio paths are relative to the manifest.
 
-    Needs `audio_filepath` and `duration`; reads `text`, `speaker` and `source` where present.
+    Needs `audio_filepath` and `duration`; reads `text`, `speaker`, `source` and `offset` where
+    present.
     Raises ManifestError naming the line that cannot be used.
     """
     try:
@@ -50,9 +53,11 @@ def _parse(line: str, manifest: Path, number: int) -> Utterance:
     if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
         raise ManifestError(f'{where}: "audio_filepath" is missing')
     duration: Any = entry.get("duration")
-    is_number = isinstance(duration, int | float) and not isinstance(duration, bool)
-    if not is_number or not 0 < duration < LONGEST:
+    if not _is_number(duration) or not 0 < duration < LONGEST:
         raise ManifestError(f'{where}: "duration" must be a positive number of seconds')
+    offset: Any = entry.get("offset") or 0.0
+    if not _is_number(offset) or not 0 <= offset < LONGEST:
+        raise ManifestError(f'{where}: "offset" must be a number of seconds, 0 or more')
     texts = {name: entry.get(name) for name in ("text", "speaker", "source")}
     for name, value in texts.items():
         if isinstance(value, bool) or not isinstance(value, str | int | None):
@@ -60,5 +65,10 @@ def _parse(line: str, manifest: Path, number: int) -> Utterance:
     return Utterance(
         audio=manifest.parent / entry["audio_filepath"],
         duration=float(duration),
+        offset=float(offset),
         **{name: "" if value is None else str(value) for name, value in texts.items()},
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

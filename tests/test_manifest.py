@@ -6,7 +6,6 @@ Relative paths, blank lines, and every kind of broken line and impossible value.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from hyperasr.errors import ConfigError, ManifestError
 from hyperasr.manifest import Utterance, read_manifest
 from hyperasr.train.config import TrainConfig, load_config, parse_setting
-from hyperasr.train.loop import Trainer
+from hyperasr.train.schedule import learning_rate
 
 # -- manifests ----------------------------------------------------------------------------
 
@@ -298,10 +297,7 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero(steps, warmup, decay):
     config = TrainConfig(
         manifests=("m",), steps=steps, warmup_steps=warmup, decay_steps=decay, learning_rate=0.5
     )
-    rates = [
-        Trainer.learning_rate(SimpleNamespace(config=config, step=step))
-        for step in range(steps + 1)
-    ]
+    rates = [learning_rate(config, step) for step in range(steps + 1)]
     assert rates[-1] == 0.0
     assert all(0.0 < rate <= 0.5 for rate in rates[:-1])
     if warmup + decay <= steps:

@@ -1,12 +1,7 @@
-"""Training runs of a tiny model on tones: steps, kills and resumes, several workers."""
+"""Training runs of a tiny model on tones: steps, kills and resumes."""
 
 import copy
 import json
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,84 +9,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sounds import SAMPLE_RATE, noise, record, tone
+from training import (
+    PLAIN,
+    QUIET,
+    TEXTS,
+    TINY,
+    Killed,
+    batch_of,
+    check_same,
+    config_of,
+    equal,
+    evaluations,
+    kill_at,
+    losses,
+    metrics,
+    state_in,
+)
+from training import tiny_models as tiny_models
+from training import tones as tones
 
 from hyperasr.checkpoint import load_checkpoint
-from hyperasr.encoder import Encoder, EncoderConfig
+from hyperasr.encoder import Encoder
 from hyperasr.errors import ConfigError, HyperAsrError, ManifestError
 from hyperasr.train import loop
 from hyperasr.train.config import TrainConfig, load_config
-from hyperasr.train.data import Batch, Corpus, make_batch
-from hyperasr.train.loop import Evaluation, Pick, Progress, Trainer
-
-TINY = EncoderConfig(d_model=16, n_layers=2, n_heads=2, d_ffn=32, channels=(4, 4))
-MODELS = {"tiny": TINY, "tinier": replace(TINY, d_model=8), "shorter": replace(TINY, n_layers=1)}
-HERTZ = {"a": 300.0, "b": 900.0, "c": 2500.0, " ": 0.0}
-TEXTS = ("ab", "ba", "ca", "abc", "bc a", "cab", "acb", "b c")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny_models():
-    """Models that build in no time, and a report after every step."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "CONFIGS", MODELS)
-        patch.setattr(loop, "REPORT_STEPS", 1)
-        yield
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Path:
-    """Eight recordings by two speakers; the letters are a low, a middle and a high tone."""
-    folder, lines = tmp_path_factory.mktemp("tones"), []
-    for number, text in enumerate(TEXTS):
-        letters = [np.append(tone(0.2, SAMPLE_RATE, HERTZ[c]), np.zeros(800)) for c in text]
-        samples = np.concatenate(letters) + 1e-3 * noise((4000 * len(text),))
-        record(folder / f"{number}.wav", samples)
-        entry = {"audio_filepath": f"{number}.wav", "duration": len(samples) / SAMPLE_RATE}
-        entry |= {"text": text, "speaker": "xy"[number % 2], "source": "tones"}
-        lines.append(json.dumps(entry))
-    (folder / "tones.jsonl").write_text("\n".join(lines))
-    return folder / "tones.jsonl"
-
-
-def config_of(manifest: Path, **changes: Any) -> TrainConfig:
-    """Twelve steps: passes of 2 over speaker x until step 5, then of 3 or 4 over both."""
-    sizes = {"model": "tiny", "batch_seconds": 3.0, "length_step": 0.5, "max_utterance": 2.0}
-    rates = {"warmup_steps": 3, "decay_steps": 4, "learning_rate": 1e-2, "average_decay": 0.9}
-    data = {"manifests": (str(manifest),), "first_speakers": ("x",), "background_share": 0.15}
-    return TrainConfig(**{"steps": 12, "first_steps": 5} | sizes | rates | data | changes)
-
-
-QUIET = {"background_share": 0.0}
-PLAIN = QUIET | {"dropout": 0.0, "speeds": (1.0,), "frequency_masks": 0, "time_masks": 0}
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(folder: Path, key: str = "loss") -> list[tuple[int, float]]:
-    return [(entry["step"], entry[key]) for entry in metrics(folder) if key in entry]
-
-
-def evaluations(folder: Path) -> list[tuple[int, float]]:
-    return losses(folder, "wer")
-
-
-def state_in(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / "state.pt", weights_only=True)
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Whether two states are the same to the last bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
-
+from hyperasr.train.data import Corpus
+from hyperasr.train.evaluate import Evaluation
+from hyperasr.train.loop import Progress, Trainer
 
 # -- one run ------------------------------------------------------------------------------
 
@@ -102,7 +46,7 @@ def test_a_run_learns_and_leaves_checkpoints_and_metrics(tones, tmp_path):
     folder, reports = tmp_path / "new" / "run", []
     trainer = Trainer(config, folder)
     batch = batch_of(trainer)
-    features, frames = trainer.features(batch.waveforms, batch.lengths)
+    features, frames = trainer.learner.features(batch.waveforms, batch.lengths)
     bands = torch.cat([x[:n] for x, n in zip(features, frames, strict=True)])
     torch.testing.assert_close(bands.mean(0), torch.zeros(80), atol=1e-3, rtol=0)
     torch.testing.assert_close(bands.std(0, correction=0), torch.ones(80), atol=1e-3, rtol=0)
@@ -119,7 +63,10 @@ def test_a_run_learns_and_leaves_checkpoints_and_metrics(tones, tmp_path):
     assert load_config(None, json.loads((folder / "settings.json").read_text())) == config
 
     saved = load_checkpoint(folder / "checkpoint")
-    for ours, theirs in ((trainer.averaged, saved.encoder), (trainer.features, saved.features)):
+    for ours, theirs in (
+        (trainer.learner.averaged, saved.encoder),
+        (trainer.learner.features, saved.features),
+    ):
         in_half = {name: x.half().float() for name, x in ours.state_dict().items()}
         assert equal(in_half, dict(theirs.state_dict()))
     assert saved.encoder.config == replace(TINY, dropout=0.0)
@@ -141,28 +88,21 @@ def test_best_is_the_checkpoint_with_the_lowest_wer(tones, tmp_path):
     assert trainer.best_wer == 0.2
 
 
-def batch_of(trainer: Trainer, *indices: int) -> Batch:
-    """A batch of these utterances, or of all, at their own speed."""
-    utterances = trainer.corpus.utterances
-    picks = [Pick(i, 1.0, utterances[i].duration) for i in indices or range(len(utterances))]
-    return make_batch(trainer.corpus, picks, trainer.tokens, trainer.config.length_step)
-
-
 def test_the_average_follows_the_weights(tones, tmp_path):
     trainer = Trainer(config_of(tones, average_decay=0.5), tmp_path)
     expected = None
     for step in range(8):
         trainer.train_step(batch_of(trainer, 0))
         trainer.step += 1
-        current = trainer.encoder.ctc.weight.detach().clone()
+        current = trainer.learner.encoder.ctc.weight.detach().clone()
         decay = min(0.5, (1 + step) / (10 + step))
         expected = current if expected is None else decay * expected + (1 - decay) * current
-        torch.testing.assert_close(trainer.averaged.ctc.weight, expected)
+        torch.testing.assert_close(trainer.learner.averaged.ctc.weight, expected)
 
 
 def test_every_step_is_made_at_its_learning_rate(tones, tmp_path):
     trainer, used = Trainer(config_of(tones), tmp_path), []
-    trainer.run(lambda _: used.append(trainer.optimizer.param_groups[0]["lr"]))
+    trainer.run(lambda _: used.append(trainer.learner.optimizer.param_groups[0]["lr"]))
     shares = [1 / 3, 2 / 3, *[1] * 7, 3 / 4, 2 / 4, 1 / 4]
     assert used == pytest.approx([1e-2 * share for share in shares])
     assert [entry["learning_rate"] for entry in metrics(tmp_path)] == [*used[1:], 0.0]
@@ -182,33 +122,33 @@ def test_a_text_too_long_for_its_sound_does_no_harm(tones, tmp_path):
     trainer = Trainer(config_of(tones), tmp_path)
     utterances = (replace(trainer.corpus.utterances[0], text="ab" * 100),)
     trainer.corpus = replace(trainer.corpus, utterances=utterances)
-    assert trainer.train_step(batch_of(trainer)) == 0.0
-    assert all(p.isfinite().all() for p in trainer.encoder.parameters())
+    assert trainer.train_step(batch_of(trainer)).ctc == 0.0
+    assert all(p.isfinite().all() for p in trainer.learner.encoder.parameters())
 
 
 def test_a_step_without_a_number_changes_nothing(tones, tmp_path):
     trainer = Trainer(config_of(tones), tmp_path)
-    batch, std = batch_of(trainer), trainer.features.std.clone()
-    parts = (trainer.encoder, trainer.average, trainer.optimizer)
-    assert trainer.train_step(batch) > 0
+    batch, std = batch_of(trainer), trainer.learner.features.std.clone()
+    parts = [part for name, part in trainer.learner.parts().items() if name != "features"]
+    assert trainer.train_step(batch).ctc > 0
     before = copy.deepcopy([part.state_dict() for part in parts])
-    trainer.features.std.fill_(torch.nan)
-    assert np.isnan(trainer.train_step(batch))
+    trainer.learner.features.std.fill_(torch.nan)
+    assert np.isnan(trainer.train_step(batch).ctc)
     assert equal([part.state_dict() for part in parts], before)
-    trainer.features.std.copy_(std)
-    assert trainer.train_step(batch) > 0
-    assert all(p.isfinite().all() for p in trainer.encoder.parameters())
-    assert not any(equal(part.state_dict(), x) for part, x in zip(parts, before, strict=True))
+    trainer.learner.features.std.copy_(std)
+    assert trainer.train_step(batch).ctc > 0
+    assert all(p.isfinite().all() for p in trainer.learner.encoder.parameters())
+    assert all(not equal(part.state_dict(), x) for part, x in zip(parts, before, strict=True))
 
 
 def test_a_run_gives_up_after_many_such_steps_in_a_row(tones, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "PATIENCE", 3)
     trainer = Trainer(config_of(tones), tmp_path)
-    batch, std = batch_of(trainer, 0), trainer.features.std.clone()
+    batch, std = batch_of(trainer, 0), trainer.learner.features.std.clone()
     for value in (torch.nan, torch.nan, std, torch.nan, torch.nan, std):
-        trainer.features.std.copy_(torch.as_tensor(value))
+        trainer.learner.features.std.copy_(torch.as_tensor(value))
         trainer.train_step(batch)
-    trainer.features.std.fill_(torch.nan)
+    trainer.learner.features.std.fill_(torch.nan)
     with pytest.raises(HyperAsrError, match="learning_rate"):
         trainer.run()
     assert len(losses(tmp_path)) == 2, "two steps are forgiven, the third is one too many"
@@ -231,24 +171,6 @@ def test_names_that_do_not_exist(tones, tmp_path):
 
 
 # -- kills and resumes --------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """The process is gone: nothing more is written."""
-
-
-def kill_at(step: int) -> Callable[[Progress | Evaluation], None]:
-    def report(found: Progress | Evaluation) -> None:
-        if found.step == step:
-            raise Killed
-
-    return report
-
-
-def check_same(folder: Path, expected: Path) -> None:
-    """That two runs left the same state, to the last bit, and the same losses."""
-    assert equal(state_in(folder), state_in(expected))
-    assert losses(folder) == losses(expected)
 
 
 @pytest.fixture(scope="module")
@@ -396,55 +318,3 @@ def check_refusal(config: TrainConfig, folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"state\.pt"):
         Trainer(config, folder)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
-
-
-# -- several workers ----------------------------------------------------------------------
-
-
-def work(settings: str, folder: Path) -> None:
-    """What each worker does in a process of its own: train, stop, resume, train to the end."""
-    torch.set_num_threads(1)
-    loop.CONFIGS, loop.REPORT_STEPS = MODELS, 1
-    config = load_config(None, json.loads(settings))
-    first = Trainer(config, folder)
-    rank = first.workers.rank
-    first.run(stop=lambda: rank == 1 and first.step == 3)  # only one of them is told
-    assert first.step == 4
-    torch.distributed.barrier()
-    second = Trainer(config, folder)
-    last = second.run()
-    gradient = second.encoder.ctc.weight.grad
-    torch.save([second.encoder.state_dict(), last.wer, gradient], folder / f"rank{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.timeout(200)
-def test_two_workers_end_where_one_does(tones, tmp_path):
-    rates = {"learning_rate": 1e-3, "max_grad_norm": 1e6}  # gradients as they are
-    config = config_of(tones, dev=str(tones), steps=8, **rates, **PLAIN)
-    single = Trainer(config, tmp_path / "one")
-    assert any(len(batch) == 1 for batch in single._plan()), "one worker has to be idle at times"
-    last = single.run()
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    code = f"from test_train import Path, work; work({config.to_json()!r}, Path({str(tmp_path)!r}))"
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    shared = os.environ | address | {"WORLD_SIZE": "2", "PYTHONPATH": path}
-    workers = [
-        subprocess.Popen([sys.executable, "-c", code], env=shared | {"RANK": rank}) for rank in "01"
-    ]
-    try:
-        assert [worker.wait(150) for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
-    ours, theirs = (torch.load(tmp_path / f"rank{rank}.pt") for rank in "01")
-    assert equal(ours, theirs)
-    weights, wer, gradient = ours
-    assert wer == last.wer
-    torch.testing.assert_close(weights, dict(single.encoder.state_dict()), atol=1e-5, rtol=0)
-    expected = single.encoder.ctc.weight.grad
-    torch.testing.assert_close(gradient, expected, atol=1e-3 * expected.abs().max(), rtol=0)
-    assert np.allclose(losses(tmp_path), losses(tmp_path / "one"), rtol=1e-5, atol=0)

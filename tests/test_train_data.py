@@ -1,4 +1,4 @@
-"""From manifests to batches, and what is done to a batch: every random choice follows a seed."""
+"""From manifests to batches: every random choice follows a seed."""
 
 import itertools
 import os
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperasr import audio
@@ -18,7 +18,7 @@ from hyperasr.errors import ManifestError
 from hyperasr.manifest import Utterance
 from hyperasr.tokens import CharTokens
 from hyperasr.train import data as train_data
-from hyperasr.train.augment import background, change_speed, spec_augment
+from hyperasr.train.augment import background
 from hyperasr.train.config import TrainConfig
 from hyperasr.train.data import Corpus, Pick, load_corpus, make_batch, plan_epoch, prefetch
 from hyperasr.train.parallel import Workers
@@ -101,6 +101,45 @@ def test_background_is_no_longer_than_an_utterance_may_be():
     config = settings_for(max_utterance=2.0, batch_seconds=4.0)
     plan = plan_epoch(corpus_of([1.0] * 50), list(range(50)), config, 0, background_share=1.0)
     assert all(pick.duration <= 2.0 for batch in plan for pick in batch)
+
+
+@given(durations, configs, st.floats(0.0, 1.0))
+def test_joined_recordings_hold_every_utterance_once_and_are_no_longer_than_allowed(
+    durations, config, share
+):
+    corpus, everyone = corpus_of(durations), list(range(len(durations)))
+    plan = plan_epoch(corpus, everyone, config, 0, joined_share=share, gain_range=6.0)
+    recordings = [pick for batch in plan for pick in batch]
+    parts = [part for first in recordings for part in (first, *first.then)]
+    assert sorted(part.index for part in parts) == everyone
+    assert all(0.5 < part.gain < 2.0 for part in parts)
+    for first in recordings:
+        seconds_of = [durations[part.index] + part.pause for part in (first, *first.then)]
+        assert first.duration == pytest.approx(sum(seconds_of))
+        assert not first.then or first.duration <= config.max_joined
+
+
+def test_half_of_the_recordings_go_on_with_other_utterances():
+    corpus, everyone = corpus_of([2.0] * 400), list(range(400))
+    plan = plan_epoch(corpus, everyone, settings_for(), 0, joined_share=0.5)
+    lengths = [1 + len(first.then) for batch in plan for first in batch]
+    alone = lengths.count(1) / len(lengths)
+    assert 0.4 < alone < 0.7
+    assert max(lengths) in (6, 7, 8)  # of 2 s and a pause each in 20 s
+
+
+def test_a_joined_recording_is_its_utterances_with_a_quiet_pause_between():
+    corpus = spoken([1600, 3200])
+    second = Pick(1, 1.0, 0.2, gain=0.5, pause=0.1)
+    ((samples, target),) = rows(
+        make_batch(corpus, [Pick(0, 1.0, 0.4, gain=2.0, then=(second,))], TOKENS, step=0.1)
+    )
+    first = torch.from_numpy(np.float32(samples[:1600]))
+    assert torch.equal(first, 2 * corpus.waveform(0))
+    assert samples[3200:] == (0.5 * corpus.waveform(1)).tolist()
+    pause = np.float32(samples[1600:3200])
+    assert 0 < np.sqrt((pause**2).mean()) < float(first.square().mean().sqrt()) * 1.05
+    assert TOKENS.decode(target) == "a ab"
 
 
 def test_other_seeds_and_epochs_give_other_plans():
@@ -363,87 +402,3 @@ def test_without_any_readable_recording_there_is_nothing_to_train_on(recordings)
     with pytest.raises(ManifestError, match="none of the recordings"):
         load_corpus(recordings, None, said.append)
     assert len(said) == 3
-
-
-# -- augmentation -------------------------------------------------------------------------
-
-
-@given(st.integers(1000, 20_000), st.sampled_from([0.5, 0.9, 0.95, 1.0, 1.1, 1.25, 2.0]))
-def test_faster_is_shorter(count, speed):
-    percent = round(speed * 100)
-    assert change_speed(torch.ones(count), speed).shape == (-(-count * 100 // percent),)
-
-
-@pytest.mark.parametrize("speed", [0.9, 1.0, 1.1])
-def test_faster_is_higher(speed):
-    tone = torch.sin(2 * torch.pi * 400 * torch.arange(RATE) / RATE)
-    changed = change_speed(tone, speed)
-    loudest = torch.fft.rfft(changed).abs().argmax() * RATE / len(changed)
-    assert loudest == pytest.approx(400 * speed, abs=2)
-    assert changed.abs().max() == pytest.approx(1.0, abs=0.05)
-
-
-def test_background_is_noise_of_any_level_or_silence():
-    sounds = [background(4000, seed) for seed in range(200)]
-    peaks = np.array([sound.abs().max().item() for sound in sounds])
-    assert all(sound.shape == (4000,) and sound.isfinite().all() for sound in sounds)
-    assert 5 <= (peaks == 0).sum() <= 40, "a tenth is silent"
-    assert peaks[peaks > 0].min() < 1e-3
-    assert 0.1 < peaks.max() <= 1.0
-    assert torch.equal(background(4001, 5), background(4001, 5))
-    assert len({sound.sum().item() for sound in sounds}) > 150
-
-
-def masked(seed: int, lengths: list[int], config: TrainConfig) -> torch.Tensor:
-    """What SpecAugment hides of features that are nowhere 0, (B, T, M) booleans."""
-    features = 1 + torch.rand(len(lengths), max(lengths), 80)
-    before, generator = features.clone(), torch.Generator().manual_seed(seed)
-    out = spec_augment(features, torch.tensor(lengths), config, generator)
-    assert torch.equal(features, before), "its input is left alone"
-    hidden = out == 0
-    assert torch.equal(out[~hidden], features[~hidden])
-    return hidden
-
-
-mask_configs = st.builds(
-    settings_for,
-    frequency_masks=st.integers(0, 3),
-    frequency_width=st.integers(0, 25),
-    time_masks=st.integers(0, 5),
-    time_share=st.floats(0.0, 0.2),
-)
-
-
-@given(st.integers(0, 2**31), st.lists(st.integers(5, 300), min_size=1, max_size=4), mask_configs)
-@example(0, [100, 50], settings_for(frequency_masks=0, time_masks=0))
-@example(0, [100, 50], settings_for(frequency_width=0, time_share=0.0))
-def test_masks_are_bands_and_stretches_of_bounded_width(seed, lengths, config):
-    hidden = masked(seed, lengths, config)
-    for x, length in zip(hidden, lengths, strict=True):
-        in_time, in_frequency = x.all(dim=1), x[:length].all(dim=0)
-        assert torch.equal(x, in_time[:, None] | in_frequency[None, :])
-        assert in_frequency.sum() <= config.frequency_masks * config.frequency_width
-        assert in_time.sum() <= config.time_masks * np.ceil(config.time_share * length)
-        assert not in_time[length:].any()
-
-
-@settings(max_examples=10)
-@given(st.integers(0, 2**31))
-def test_the_same_generator_state_hides_the_same(seed):
-    config, lengths = settings_for(), [200, 150, 200, 120]
-    assert torch.equal(masked(seed, lengths, config), masked(seed, lengths, config))
-    assert not torch.equal(masked(seed, lengths, config), masked(seed + 1, lengths, config))
-    first, *others = masked(seed, [200] * 4, config)
-    assert not all(torch.equal(first, other) for other in others), "each utterance has its own"
-
-
-def test_one_mask_is_one_stretch_anywhere_of_any_width_up_to_the_limit():
-    config = settings_for(frequency_masks=0, time_masks=1, time_share=0.2)
-    hidden = masked(0, [200] * 400, config).all(dim=2)
-    widths = hidden.sum(dim=1)
-    stretches = (hidden.int().diff(dim=1) == 1).sum(dim=1) + hidden[:, 0]
-    assert torch.equal(stretches, (widths > 0).int())
-    assert 17 < widths.float().mean() < 23, "uniform from 0 to 40"
-    assert widths.max() > 36
-    early, late = hidden[:, :100].sum().item(), hidden[:, 100:].sum().item()
-    assert early == pytest.approx(late, rel=0.3)

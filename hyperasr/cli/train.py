@@ -1,7 +1,7 @@
 """`hyperasr train`: a new run, or more steps of a run that was stopped."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -12,21 +12,32 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hyperasr.cli.options import Device, Quiet, Threads
+from hyperasr.cli.prepare import write_manifests
 from hyperasr.cli.terminal import INTERRUPTED, console, nobody, say
-from hyperasr.errors import OutputError
+from hyperasr.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
+    from hyperasr.train.config import TrainConfig
     from hyperasr.train.evaluate import Evaluation
     from hyperasr.train.loop import Progress as TrainProgress
 
 
 def train(
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Settings that come along: librispeech-8m, librispeech-22m, ..."),
+    ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Settings in a TOML file.")
+        Path | None,
+        typer.Option("--config", "-c", help="Settings in a TOML file; they win over a recipe's."),
     ] = None,
     manifest: Annotated[
         list[Path] | None,
         typer.Option(help="Training speech, a NeMo manifest (JSON lines); repeatable."),
+    ] = None,
+    librispeech: Annotated[
+        Path | None,
+        typer.Option(help="Folder of LibriSpeech: its train subsets, and dev-clean as --dev."),
     ] = None,
     dev: Annotated[
         Path | None, typer.Option(help="Manifest to measure the word error rate on.")
@@ -34,11 +45,18 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the run; resumed if it has a state.")
     ] = Path("runs/hyperconformer"),
+    init: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint to go on from, with the settings of the recipe fine-tune."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="hyperconformer-8m, hyperconformer-22m, conformer-8m, conformer-22m."),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the data, instead of --steps.")
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other setting, as name=value; repeatable."),
@@ -58,18 +76,24 @@ def train(
 
     Example: hyperasr train --manifest train.jsonl --dev dev.jsonl -o runs/first --steps 20000
     """
-    from hyperasr.train.config import load_config, parse_setting
-
-    overrides: dict[str, Any] = dict(parse_setting(text) for text in setting or [])
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise typer.BadParameter("auto, float32 or bfloat16", param_hint="--precision")
+    if init is not None and model is not None:
+        raise typer.BadParameter("--init has sizes of its own", param_hint="--model")
+    if librispeech is not None:
+        trains, devs = _subsets(librispeech)
+        manifests = output / "manifests"
+        manifest = [*(manifest or []), *(manifests / f"{name}.jsonl" for name in trains)]
+        dev = dev or (manifests / f"{devs[0]}.jsonl" if devs else None)
     given = {
         "manifests": [str(path) for path in manifest] if manifest else None,
         "dev": str(dev) if dev else None,
+        "init": init,
         "model": model,
         "steps": steps,
+        "epochs": epochs,
     }
-    settings = load_config(config, overrides | {k: v for k, v in given.items() if v is not None})
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise typer.BadParameter("auto, float32 or bfloat16", param_hint="--precision")
+    settings = _settings(recipe, config, setting or [], given)
 
     from hyperasr import runtime
 
@@ -77,6 +101,8 @@ def train(
     from hyperasr.train.loop import Trainer
 
     device = runtime.choose_device(device)
+    if librispeech is not None:
+        _prepare(librispeech, output / "manifests", device, quiet)
     bfloat16 = precision == "bfloat16" or (precision == "auto" and runtime.has_bfloat16(device))
     tell = nobody if quiet else say
     try:
@@ -96,6 +122,41 @@ def train(
         tell(f"{output}: has its {trainer.step} steps already; raise --steps to go on")
     elif result is not None:
         typer.echo(f"{result.wer:.2%} WER on dev; best {trainer.best_wer:.2%} in {output / 'best'}")
+
+
+def _settings(
+    recipe: str | None, config: Path | None, texts: Sequence[str], given: dict[str, Any]
+) -> "TrainConfig":
+    """Settings of a recipe, a file and options; a checkpoint to go on from brings a recipe."""
+    from hyperasr.train.config import load_config, parse_setting
+
+    given = {name: value for name, value in given.items() if value is not None}
+    if recipe is None and config is None and "init" in given:
+        recipe = "fine-tune"
+    return load_config(config, dict(map(parse_setting, texts)) | given, recipe)
+
+
+def _subsets(folder: Path) -> tuple[list[str], list[str]]:
+    """The train subsets of LibriSpeech and its dev subset, dev-clean if it is there."""
+    from hyperasr.train.librispeech import find_subsets
+
+    names = find_subsets(folder)
+    train = [name for name in names if name.startswith("train")]
+    if not train:
+        raise ConfigError(f"{folder}: has no train subset; there are {', '.join(names)}")
+    return train, sorted(name for name in names if name.startswith("dev"))[:1]
+
+
+def _prepare(folder: Path, manifests: Path, device: str, quiet: bool) -> None:
+    """Write the manifests that are not there yet."""
+    from hyperasr.train.parallel import Workers
+
+    workers = Workers.join(device)
+    trains, devs = _subsets(folder)
+    missing = [n for n in (*trains, *devs) if not (manifests / f"{n}.jsonl").exists()]
+    if missing and workers.leads:
+        write_manifests(folder, manifests, missing, quiet)
+    workers.gather(None)  # the others wait
 
 
 @contextmanager
@@ -135,10 +196,12 @@ def _train_bar(quiet: bool) -> Iterator[Callable[["TrainProgress | Evaluation"],
             return
         if isinstance(news, Evaluation):
             sources = ", ".join(f"{s or 'dev'} {w:.1%}" for s, w in news.by_source.items())
-            console.print(escape(f"step {news.step}: WER {news.wer:.1%} ({sources})"))
+            mean = f", mean of the {news.averaged} best" if news.averaged > 1 else ""
+            console.print(escape(f"step {news.step}{mean}: WER {news.wer:.1%} ({sources})"))
             return
+        attention = f", attention {news.attention_loss:.3f}" if news.attention_loss else ""
         text = (
-            f"loss {news.loss:.3f}, rate {news.learning_rate:.1e}, "
+            f"loss {news.loss:.3f}{attention}, rate {news.learning_rate:.1e}, "
             f"{news.audio_seconds_per_second:.0f} audio s/s, {news.waiting:.1%} waiting for data"
         )
         progress.update(task, completed=news.step, total=news.steps, description=text)

@@ -29,14 +29,21 @@ def background(samples: int, seed: int) -> Tensor:
     return torch.from_numpy((level * noise / np.abs(noise).max()).astype(np.float32))
 
 
+def room_noise(waveform: Tensor, samples: int, seed: int) -> Tensor:
+    """(N,) as loud as the quietest tenth of `waveform`: what a microphone hears in a pause."""
+    frames = waveform[: len(waveform) // 160 * 160].view(-1, 160)  # 10 ms each
+    level = frames.square().mean(1).sqrt().quantile(0.1) if len(frames) else 0.0
+    return level * torch.randn(samples, generator=torch.Generator().manual_seed(seed))
+
+
 def spec_augment(
     features: Tensor, lengths: Tensor, config: TrainConfig, generator: Generator
 ) -> Tensor:
     """Hide bands of frequency and stretches of time of (B, T, M), SpecAugment arXiv:1904.08779.
 
     Masked values become 0, the mean of normalised features. Each time mask is at most
-    `time_share` of the utterance's own length (arXiv:1912.05533). The masks are drawn on the
-    CPU, so a run gives the same result on any device.
+    `time_share` of the utterance's own length (arXiv:1912.05533) and `time_width` frames.
+    The masks are drawn on the CPU, so a run gives the same result on any device.
     """
     B, T, M = features.shape
 
@@ -50,7 +57,8 @@ def spec_augment(
     own = lengths.cpu().float()
     bands = torch.full((B,), float(M))
     widest = torch.full((B,), float(config.frequency_width))
-    in_time = masks(config.time_masks, own * config.time_share, own, torch.arange(T))
+    longest = (own * config.time_share).clamp(max=config.time_width)
+    in_time = masks(config.time_masks, longest, own, torch.arange(T))
     in_frequency = masks(config.frequency_masks, widest, bands, torch.arange(M))
     hidden = in_time[:, :, None] | in_frequency[:, None, :]  # (B, T, M)
     return features.masked_fill(hidden.to(features.device), 0.0)

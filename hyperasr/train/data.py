@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,12 @@ from hyperasr import audio
 from hyperasr.errors import AudioError, ManifestError
 from hyperasr.manifest import Utterance
 from hyperasr.tokens import Tokens
-from hyperasr.train.augment import background, change_speed
+from hyperasr.train.augment import background, change_speed, room_noise
 from hyperasr.train.config import TrainConfig
 from hyperasr.train.parallel import Workers
+
+PAUSES = 0.1, 1.0
+"""Seconds between utterances that are joined, at least and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,17 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """An utterance and how fast it is played; a negative index is background of that seed."""
+    """An utterance and how it is played; a negative index is background of that seed."""
 
     index: int
     speed: float
     duration: float
+    """Seconds, of all that follows too."""
+    gain: float = 1.0
+    pause: float = 0.0
+    """Seconds of silence before it, where it follows another."""
+    then: tuple["Pick", ...] = ()
+    """What is said after it in the same recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,9 @@ class Batch:
     targets: Tensor  # (sum of target_lengths,)
     target_lengths: Tensor  # (B,)
     weight: float
-    """What a summed loss is multiplied by to be per character of the whole batch."""
+    """What a summed loss is multiplied by to be per token of the whole batch."""
+    tokens_each: float = 1.0
+    """Of an utterance of the whole batch, on average."""
 
 
 def load_corpus(
@@ -157,6 +168,8 @@ def plan_epoch(
     *,
     speeds: tuple[float, ...] = (1.0,),
     background_share: float = 0.0,
+    joined_share: float = 0.0,
+    gain_range: float = 0.0,
 ) -> list[list[Pick]]:
     """One pass over the `chosen` utterances and some background: batches of like lengths.
 
@@ -165,10 +178,14 @@ def plan_epoch(
     """
     rng = np.random.default_rng([config.seed, epoch])
     factors = rng.choice(speeds, size=len(chosen))
+    gains = 10 ** (rng.uniform(-gain_range, gain_range, len(chosen)) / 20)
     picks = [
-        Pick(i, float(speed), corpus.utterances[i].duration / float(speed))
-        for i, speed in zip(chosen, factors, strict=True)
+        Pick(i, float(speed), corpus.utterances[i].duration / float(speed), float(gain))
+        for i, speed, gain in zip(chosen, factors, gains, strict=True)
     ]
+    if joined_share:
+        rng.shuffle(picks)  # type: ignore[arg-type]
+        picks = list(_join(picks, joined_share, config.max_joined, rng))
     longest = min(16.0, config.max_utterance)
     for _ in range(round(background_share * len(chosen))):
         picks.append(
@@ -182,7 +199,7 @@ def plan_epoch(
     left: list[Pick] = []
     for padded, members in sorted(by_length.items()):
         left += members
-        room = max(1, int(config.batch_seconds / padded))
+        room = min(max(1, int(config.batch_seconds / padded)), config.max_batch)
         whole = len(left) // room * room
         batches += [left[start : start + room] for start in range(0, whole, room)]
         left = left[whole:]
@@ -190,6 +207,24 @@ def plan_epoch(
         batches.append(left)
     order = rng.permutation(len(batches))
     return [batches[i] for i in order]
+
+
+def _join(
+    picks: list[Pick], share: float, longest: float, rng: np.random.Generator
+) -> Iterator[Pick]:
+    """The same utterances; a `share` of the recordings go on with the next, up to `longest`."""
+    waiting = iter(picks)
+    for first in waiting:
+        limit = rng.uniform(0.0, longest) if rng.random() < share else 0.0
+        duration, then = first.duration, []
+        while duration < limit and (following := next(waiting, None)) is not None:
+            pause = float(rng.uniform(*PAUSES))
+            if duration + pause + following.duration > longest:
+                yield following
+                break
+            then.append(replace(following, pause=pause))
+            duration += pause + following.duration
+        yield replace(first, duration=duration, then=tuple(then))
 
 
 def padded_length(duration: float, step: float) -> float:
@@ -202,13 +237,10 @@ def make_batch(
 ) -> Batch:
     """Cut out a worker's share of `picks`, change speeds, pad to a multiple of `step` seconds."""
     workers = workers or Workers()
-    ids = [
-        tokens.encode(corpus.utterances[pick.index].text) if pick.index >= 0 else []
-        for pick in picks
-    ]
-    characters = max(len(picks), sum(map(len, ids)))  # background has none
+    ids = [tokens.encode(_text(corpus, pick)) for pick in picks]
+    count = max(len(picks), sum(map(len, ids)))  # background has none
     mine = range(workers.rank, len(picks), workers.count)
-    weight = 1 / characters if mine else 0.0  # a worker without work joins in with no weight
+    weight = 1 / count if mine else 0.0  # a worker without work joins in with no weight
     mine = mine or range(1)
     waveforms = [_waveform(corpus, picks[i]) for i in mine]
     longest = max(len(waveform) for waveform in waveforms) / audio.SAMPLE_RATE
@@ -221,13 +253,27 @@ def make_batch(
         targets=torch.tensor([token for i in mine for token in ids[i]], dtype=torch.int64),
         target_lengths=torch.tensor([len(ids[i]) for i in mine]),
         weight=weight,
+        tokens_each=count / len(picks),
     )
 
 
+def _text(corpus: Corpus, pick: Pick) -> str:
+    spoken = [part.index for part in (pick, *pick.then) if part.index >= 0]
+    return " ".join(corpus.utterances[index].text for index in spoken)
+
+
 def _waveform(corpus: Corpus, pick: Pick) -> Tensor:
+    """(N,) of an utterance and of what follows it."""
     if pick.index < 0:
         return background(round(pick.duration * audio.SAMPLE_RATE), -pick.index)
-    return change_speed(corpus.waveform(pick.index), pick.speed)
+    waveform = pick.gain * change_speed(corpus.waveform(pick.index), pick.speed)
+    if not pick.then:
+        return waveform
+    parts = [waveform]
+    for following in pick.then:
+        silence = room_noise(parts[-1], round(following.pause * audio.SAMPLE_RATE), pick.index)
+        parts += [silence, _waveform(corpus, following)]
+    return torch.cat(parts)
 
 
 def prefetch(batches: Iterator[Batch], ahead: int = 4) -> Iterator[Batch]:

@@ -23,6 +23,8 @@ class Evaluation:
     step: int
     wer: float
     by_source: dict[str, float]
+    averaged: int = 1
+    """Checkpoints whose mean was evaluated."""
 
 
 @dataclass(frozen=True, slots=True)

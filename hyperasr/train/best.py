@@ -1,0 +1,67 @@
+"""The best checkpoints of a run by WER on dev, and the mean of their weights."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hyperasr.checkpoint import load_checkpoint, save_checkpoint
+
+FOLDER = "kept"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kept:
+    """A checkpoint worth keeping; the best comes first."""
+
+    wer: float
+    step: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{FOLDER}/step-{self.step}"
+
+
+class Best:
+    """Which checkpoints are the best `count` so far; those of the rest are deleted."""
+
+    def __init__(self, folder: Path, count: int):
+        self.folder, self.count = folder, count
+        self.kept: list[Kept] = []
+
+    def offer(self, found: Kept, save: Callable[[Path], None] | None) -> bool:
+        """Keep a checkpoint if it is among the best; `save`, where this worker leads, writes it."""
+        ranking = sorted([*(kept for kept in self.kept if kept.step != found.step), found])
+        self.kept = ranking[: self.count]
+        if save is not None and found in self.kept:
+            save(self.folder / found.name)
+        return found in self.kept
+
+    def forget_others(self) -> None:
+        """Delete the checkpoints that are not among the best any more."""
+        names = {kept.name for kept in self.kept}
+        for path in (self.folder / FOLDER).glob("step-*"):
+            if f"{FOLDER}/{path.name}" not in names:
+                shutil.rmtree(path)
+
+    def write_mean(self, folder: Path) -> None:
+        """Write a checkpoint whose weights are the means of those of the best."""
+        first, *others = [load_checkpoint(self.folder / kept.name) for kept in self.kept]
+        _average(first.encoder, [other.encoder for other in others])
+        if first.decoder is not None:
+            _average(first.decoder, [other.decoder for other in others if other.decoder])
+        save_checkpoint(
+            folder, first.encoder, first.features, first.tokens, half=True, decoder=first.decoder
+        )
+
+
+@torch.no_grad()
+def _average(model: nn.Module, others: Sequence[nn.Module]) -> None:
+    """Replace the weights of `model` by the means of its own and of those of `others`."""
+    states = [other.state_dict() for other in others]
+    for name, tensor in model.state_dict().items():
+        tensor.copy_(torch.stack([tensor, *(state[name] for state in states)]).mean(dim=0))

@@ -1,0 +1,84 @@
+"""Several workers end where one does, and their runs go on with another number of them."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training import MODELS, PLAIN, config_of, equal, losses
+from training import tiny_models as tiny_models
+from training import tones as tones
+
+from hyperasr.train import learner, loop
+from hyperasr.train.config import load_config
+from hyperasr.train.loop import Trainer
+
+
+def work(settings: str, folder: Path) -> None:
+    """What each worker does in a process of its own: train, stop, resume, train to the end."""
+    torch.set_num_threads(1)
+    learner.CONFIGS, loop.REPORT_STEPS = MODELS, 1
+    config = load_config(None, json.loads(settings))
+    first = Trainer(config, folder / "run")
+    rank = first.workers.rank
+    first.run(stop=lambda: rank == 1 and first.step == 3)  # only one of them is told
+    assert first.step == 4
+    if rank == 0:
+        shutil.copytree(folder / "run", folder / "half")
+    torch.distributed.barrier()
+    second = Trainer(config, folder / "run")
+    last = second.run()
+    gradient = second.learner.encoder.ctc.weight.grad
+    torch.save([second.learner.encoder.state_dict(), last.wer, gradient], folder / f"rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.timeout(200)
+def test_two_workers_end_where_one_does(tones, tmp_path):
+    rates = {"learning_rate": 1e-3, "max_grad_norm": 1e6}  # gradients as they are
+    joint = {"ctc_weight": 0.3, "decoder_layers": 1, "vocab_size": 33}
+    config = config_of(tones, dev=str(tones), steps=8, **rates, **PLAIN, **joint)
+    single = Trainer(config, tmp_path / "one")
+    assert any(len(batch) == 1 for batch in single._plan()), "one worker has to be idle at times"
+    last = single.run()
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    call = f"work({config.to_json()!r}, Path({str(tmp_path)!r}))"
+    code = f"from test_train_workers import Path, work; {call}"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    shared = os.environ | address | {"WORLD_SIZE": "2", "PYTHONPATH": path}
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code], env=shared | {"RANK": rank}) for rank in "01"
+    ]
+    try:
+        assert [worker.wait(150) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    ours, theirs = (torch.load(tmp_path / f"rank{rank}.pt") for rank in "01")
+    assert equal(ours, theirs)
+    weights, wer, gradient = ours
+    assert wer == last.wer
+    torch.testing.assert_close(
+        weights, dict(single.learner.encoder.state_dict()), atol=1e-5, rtol=0
+    )
+    expected = single.learner.encoder.ctc.weight.grad
+    torch.testing.assert_close(gradient, expected, atol=1e-3 * expected.abs().max(), rtol=0)
+    assert np.allclose(losses(tmp_path / "run"), losses(tmp_path / "one"), rtol=1e-5, atol=0)
+
+    alone = Trainer(config, tmp_path / "half")  # begun by two, ended by one
+    assert alone.step == 4
+    assert alone.run().wer == last.wer
+    resumed = dict(alone.learner.encoder.state_dict())
+    torch.testing.assert_close(
+        resumed, dict(single.learner.encoder.state_dict()), atol=1e-5, rtol=0
+    )
+    assert np.allclose(losses(tmp_path / "half"), losses(tmp_path / "one"), rtol=1e-5, atol=0)
