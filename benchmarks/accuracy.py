@@ -20,6 +20,7 @@ from hyperasr.checkpoint import load_checkpoint
 from hyperasr.decoding import DecodingOptions
 from hyperasr.errors import AudioError
 from hyperasr.manifest import read_manifest
+from hyperasr.score import measure
 from hyperasr.score.wer import word_errors
 from hyperasr.transcribe import Transcriber
 
@@ -27,11 +28,8 @@ from hyperasr.transcribe import Transcriber
 def interval(pairs: list[tuple[str, str]]) -> str:
     """Where the WER lies in 95 of 100 samples of the utterances."""
     counts = [word_errors([pair]) for pair in pairs]
-    errors = np.array([count.errors for count in counts])
-    words = np.array([count.reference for count in counts])
-    chosen = np.random.default_rng(0).integers(0, len(pairs), (1000, len(pairs)))
-    low, high = np.quantile(errors[chosen].sum(1) / words[chosen].sum(1), [0.025, 0.975])
-    return f"{low:.1%} to {high:.1%}"
+    found = measure.interval(np.array([(count.errors, count.reference) for count in counts]))
+    return "-" if found is None else f"{found.low:.1%} to {found.high:.1%}"
 
 
 def main() -> None:

@@ -1,20 +1,22 @@
-"""Words invented where nobody speaks: silence, white and pink noise, music, ten minutes of each.
+"""Words invented where nobody speaks: silence, white and pink noise, music, an hour of each.
 
     python benchmarks/noise.py --model hyperconformer-en
 
-Prints words per hour in a table and one JSON line.
+Prints words per hour, without and with the voice activity filter, in a table and one JSON line.
 """
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from hyperasr import runtime
+from hyperasr.stretches import HearingOptions
 from hyperasr.transcribe import Transcriber
-from hyperasr.windows import WINDOW, cut, stitch, utterances
 
 RATE = 16_000
 
@@ -44,29 +46,38 @@ def music(level: float, seconds: int) -> np.ndarray:
     return (level * samples / samples.std()).astype(np.float32)
 
 
+def invented(transcriber: Transcriber, samples: np.ndarray) -> int:
+    """How many words a model hears in it."""
+    blocks = np.array_split(samples, max(1, len(samples) // (30 * RATE)))
+    segments = transcriber.decode_all(transcriber.hear_blocks(blocks))
+    return sum(len(segment.words) for segment in segments)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="hyperconformer-en")
-    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--seconds", type=int, default=3600)
     arguments = parser.parse_args()
     runtime.settle()
-    transcriber = Transcriber.load(arguments.model)
     seconds = arguments.seconds
-    sounds = {"silence": np.zeros(seconds * RATE, np.float32)}
+    sounds: dict[str, Callable[[], np.ndarray]] = {
+        "silence": partial(np.zeros, seconds * RATE, np.float32)
+    }
     for name, slope in (("white", 0.0), ("pink", 0.5)):
         for level in (0.001, 0.01, 0.1):
-            sounds[f"{name} noise, RMS {level}"] = noise(slope, level, seconds)
-    sounds["music, RMS 0.1"] = music(0.1, seconds)
-    table = Table(title=arguments.model)
-    table.add_column("sound")
-    table.add_column("words per hour", justify="right")
-    rows = {}
-    for name, samples in sounds.items():
-        windows = cut(np.array_split(samples, max(1, len(samples) // WINDOW)))
-        heard = utterances(stitch(transcriber.listen_to_all(windows)), transcriber.silent)
-        words = sum(len(segment.words) for segment in transcriber.decode_all(heard))
-        rows[name] = round(words * 3600 / seconds)
-        table.add_row(name, str(rows[name]))
+            sounds[f"{name} noise, RMS {level}"] = partial(noise, slope, level, seconds)
+    sounds["music, RMS 0.1"] = partial(music, 0.1, seconds)
+    plain = Transcriber.load(arguments.model)
+    filtered = Transcriber.load(arguments.model, hearing=HearingOptions(vad_filter=True))
+    table = Table(title=f"{arguments.model}: words per hour")
+    for heading in ("sound", "heard whole", "--vad-filter"):
+        table.add_column(heading, justify="left" if heading == "sound" else "right")
+    rows: dict[str, dict[str, int]] = {"whole": {}, "vad_filter": {}}
+    for name, make in sounds.items():
+        samples = make()
+        for kind, transcriber in (("whole", plain), ("vad_filter", filtered)):
+            rows[kind][name] = round(invented(transcriber, samples) * 3600 / seconds)
+        table.add_row(name, str(rows["whole"][name]), str(rows["vad_filter"][name]))
     Console().print(table)
     print(json.dumps({"benchmark": "noise", "model": arguments.model, "words_per_hour": rows}))
 

@@ -3,7 +3,8 @@
     file -> pieces at the file's own rate -> pieces at 16 kHz -> blocks
 
 libsndfile (through soundfile) reads wav, flac, mp3, ogg, opus and more. The `ffmpeg` program, when
-installed, reads the rest: m4a, mp4, mkv, wma, and MP3 files that do not state their length.
+installed, reads the rest: m4a, mp4, mkv, wma, and MP3 files that do not state their length. It also
+decodes what comes through a pipe, while it comes.
 Samples beyond [-1, 1], which float files may hold, are kept as they are. Messages do not name the
 file: the command line puts the name in front.
 """
@@ -29,11 +30,13 @@ import soxr
 
 from hyperasr.errors import AudioError
 
+STDIN = "-"  # the source that stands for standard input
 SAMPLE_RATE = 16_000  # Hz, of everything that leaves this file
 RATES = range(1_000, 400_001)  # Hz, of what comes in: anything else is a damaged header
 PIECE = 2**16  # numbers decoded at a time
 SLACK = 0.2  # seconds that a header may promise too much: encoders round up
 FLOAT32 = f"f32{sys.byteorder[0]}e"  # numpy's float32, as ffmpeg calls it
+LABEL = 2**16  # bytes after the sound that may be no sound: tags, padding
 FOREVER = 1e7  # seconds, four months: libsndfile gives more where it does not know the length
 
 Waveform = npt.NDArray[np.float32]
@@ -56,7 +59,8 @@ def blocks(source: Path | str, seconds: float = 30.0) -> Iterator[Waveform]:
     size = round(seconds * SAMPLE_RATE)
     if size < 1:
         raise ValueError(f"a block holds at least one sample, not {seconds} s")
-    yield from _cut(_pieces(_regular_file(source)), size)
+    pieces = _stdin_pieces() if str(source) == STDIN else _pieces(_regular_file(source))
+    yield from _cut(pieces, size)
 
 
 def duration(source: Path | str) -> float | None:
@@ -64,11 +68,15 @@ def duration(source: Path | str) -> float | None:
 
     Raises AudioError when there is no such file, or nothing in it.
     """
+    if str(source) == STDIN:
+        if not _stdin_is_a_file():
+            return None
+        source = "/dev/stdin"
     path = _regular_file(source)
     with _libsndfile(path) as sound:
         if sound is None:
             return _ffprobe_duration(path)
-        seconds = sound.frames / sound.samplerate
+        seconds = sound.stated / sound.samplerate
         return seconds if seconds < FOREVER else None
 
 
@@ -80,7 +88,7 @@ def _regular_file(source: Path | str) -> Path:
         if stat.S_ISDIR(status.st_mode):
             raise AudioError("a folder, not an audio file: name the files in it")
         if not stat.S_ISREG(status.st_mode):
-            raise AudioError("a pipe or device: save the sound to a file first")
+            raise AudioError("a pipe or device: save the sound to a file first, or pipe it into -")
         path.open("rb").close()
     except FileNotFoundError:
         raise AudioError("no such file: check the name") from None
@@ -93,11 +101,34 @@ def _regular_file(source: Path | str) -> Path:
     return path
 
 
+def _stdin_is_a_file() -> bool:
+    """Whether standard input was redirected from a file; AudioError where nothing can come."""
+    if sys.stdin is None or sys.stdin.closed:
+        raise AudioError("closed: pipe sound into it, or name a file")
+    if os.isatty(0):
+        raise AudioError("the keyboard is no sound: pipe some into it, or name a file")
+    return stat.S_ISREG(os.fstat(0).st_mode) and os.path.exists("/dev/stdin")
+
+
+def _stdin_pieces() -> Iterator[Waveform]:
+    """Decode standard input: ffmpeg does it while it comes; libsndfile has to have a file."""
+    if _stdin_is_a_file():
+        yield from _pieces(_regular_file("/dev/stdin"))
+    elif shutil.which("ffmpeg"):
+        yield from _checked(_ffmpeg("pipe:0"), SAMPLE_RATE)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "stdin")
+            with path.open("wb") as copy, open(0, "rb", closefd=False) as stdin:
+                shutil.copyfileobj(stdin, copy)
+            yield from _pieces(_regular_file(path))
+
+
 def _pieces(path: Path) -> Iterator[Waveform]:
     """Decode a file to mono at 16 kHz, in pieces of any size."""
     with _libsndfile(path) as sound:
         if sound is None:
-            yield from _checked(_ffmpeg(path), SAMPLE_RATE)
+            yield from _checked(_ffmpeg(f"file:{path}"), SAMPLE_RATE)
         elif sound.samplerate == SAMPLE_RATE:
             yield from _checked(_decode(sound), SAMPLE_RATE)
         elif sound.samplerate in RATES:
@@ -121,18 +152,24 @@ def _checked(pieces: Iterable[Waveform], rate: int) -> Iterator[Waveform]:
 
 
 def _cut(pieces: Iterable[Waveform], size: int) -> Iterator[Waveform]:
-    """Join pieces of any size into blocks of `size` samples, at least one."""
+    """Join pieces of any size into blocks of `size` samples, at least one; up to an error, too."""
     held: list[Waveform] = []
     room, came = size, 0
-    for piece in pieces:
-        came += len(piece)
-        while len(piece) >= room:
-            yield np.concatenate([*held, piece[:room]])
-            held, piece, room = [], piece[room:], size
-        held.append(piece)
-        room -= len(piece)
+    problem = None
+    try:
+        for piece in pieces:
+            came += len(piece)
+            while len(piece) >= room:
+                yield np.concatenate([*held, piece[:room]])
+                held, piece, room = [], piece[room:], size
+            held.append(piece)
+            room -= len(piece)
+    except AudioError as error:
+        problem = error
     if room < size:
         yield np.concatenate(held)
+    if problem is not None:
+        raise problem
     if came == 0:  # or too few for one sample at 16 kHz
         raise AudioError("no samples in it: record or export it again")
 
@@ -142,14 +179,22 @@ def _cut(pieces: Iterable[Waveform], size: int) -> Iterator[Waveform]:
 
 @contextmanager
 def _libsndfile(path: Path) -> Iterator[Any]:
-    """Open a file as a soundfile.SoundFile, or give None where ffmpeg has to read it."""
+    """Open a file as a soundfile.SoundFile, or give None where ffmpeg has to read it.
+
+    `stated` is its number of frames; it may go on after them.
+    """
     name = str(path) if os.name == "nt" else os.fsencode(path)  # soundfile takes str to be UTF-8
     with ExitStack() as stack:
         try:
             sound = stack.enter_context(soundfile.SoundFile(name))
             if sound.frames == 0 and (at := _unwritten_size(path)) is not None:
-                mended = stack.enter_context(_MendedWav(path, at))
+                mended = stack.enter_context(_Mended(path, at, b"\xff" * 4))
                 sound = stack.enter_context(soundfile.SoundFile(mended))
+            sound.stated, sound.rest = sound.frames, lambda: 0
+            if sound.format == "FLAC" and (length := _flac_length(path)) is not None:
+                stated, mended = sound.frames, stack.enter_context(_Mended(path, *length))
+                sound = stack.enter_context(soundfile.SoundFile(mended))
+                sound.stated, sound.rest = stated, mended.rest
         except (soundfile.LibsndfileError, TypeError):  # TypeError: what is the rate of a .raw?
             sound = None
         if sound is not None and sound.format == "MP3" and not _mp3_states_length(path):
@@ -166,9 +211,17 @@ def _decode(sound: Any) -> Iterator[Waveform]:
     share = np.full(sound.channels, 1 / sound.channels, np.float32)
     total = "" if promised is None else f" of {promised / rate:.1f} s"
     while True:
+        size = max(1, PIECE // sound.channels)
+        if promised is not None and count < promised:
+            size = min(size, promised - count)  # what comes after them may be no sound
         try:
-            frames = sound.read(max(1, PIECE // sound.channels), dtype="float32", always_2d=True)
+            frames = sound.read(size, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError:
+            if count == promised:
+                if sound.rest() < LABEL:
+                    break
+                reason = f"what follows after {count / rate:.1f} s cannot be read"
+                raise AudioError(f"{reason}: export the recording again") from None
             place = f"{count / rate:.1f} s{total}"
             raise AudioError(f"damaged or cut off after {place}: copy the file again") from None
         if not len(frames):
@@ -197,7 +250,7 @@ def _promised_frames(sound: Any) -> int | None:
             if min(claimed % 2**31, -claimed % 2**31) <= 2**12 < claimed:
                 return None
             return int(sound.frames * claimed / max(found, 1))
-    return int(sound.frames) if sound.frames / sound.samplerate < FOREVER else None
+    return int(sound.stated) if sound.stated / sound.samplerate < FOREVER else None
 
 
 def _unwritten_size(path: Path) -> int | None:
@@ -212,19 +265,36 @@ def _unwritten_size(path: Path) -> int | None:
     return None if really_empty else at
 
 
-class _MendedWav(io.FileIO):
-    """A WAV file that reads as if its data size, the 4 bytes at `at`, said: to the end."""
+def _flac_length(path: Path) -> tuple[int, bytes] | None:
+    """Return where a FLAC states its length, and how it would state none.
 
-    def __init__(self, path: Path, at: int):
+    Files joined packet by packet state the length of the first: libsndfile would stop there.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(b"fLaC") + 21
+    if at < 21 or len(head) < at + 5:
+        return None
+    return at, bytes([head[at] & 0xF0, 0, 0, 0, 0])  # 36 bits; the first four are of the depth
+
+
+class _Mended(io.FileIO):
+    """A file that reads as if `content` stood at `at`."""
+
+    def __init__(self, path: Path, at: int, content: bytes):
         super().__init__(path)
-        self.at = at
+        self.at, self.content = at, content
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer from the file, mended where it overlaps the size."""
+        """Fill the buffer from the file, mended where it overlaps the content."""
         start, count, view = self.tell(), super().readinto(buffer) or 0, memoryview(buffer)
-        for i in range(max(self.at, start), min(self.at + 4, start + count)):
-            view[i - start : i - start + 1] = b"\xff"
+        for i in range(max(self.at, start), min(self.at + len(self.content), start + count)):
+            view[i - start : i - start + 1] = self.content[i - self.at : i - self.at + 1]
         return count
+
+    def rest(self) -> int:
+        """Bytes that were not read."""
+        return os.fstat(self.fileno()).st_size - self.tell()
 
 
 def _mp3_states_length(path: Path) -> bool:
@@ -252,12 +322,12 @@ def _mp3_states_length(path: Path) -> bool:
 # ffmpeg
 
 
-def _ffmpeg(path: Path) -> Iterator[Waveform]:
-    """Let ffmpeg decode the first audio track to mono pieces at 16 kHz."""
+def _ffmpeg(url: str) -> Iterator[Waveform]:
+    """Let ffmpeg decode the first audio track of file:NAME or pipe:0 to mono pieces at 16 kHz."""
     program = shutil.which("ffmpeg")
     if program is None:
         raise AudioError("libsndfile cannot read it: install ffmpeg to read this kind of file")
-    command = [program, "-nostdin", "-v", "error", "-i", f"file:{path}", "-map", "0:a:0"]
+    command = [program, "-nostdin", "-v", "error", "-i", url, "-map", "0:a:0"]
     # Left to itself ffmpeg makes the mean of two channels 3 dB too loud: rematrix_maxval.
     command += ["-rematrix_maxval", "1", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", FLOAT32, "-"]
     count = 0
@@ -272,8 +342,13 @@ def _ffmpeg(path: Path) -> Iterator[Waveform]:
             finally:
                 process.kill()  # for a reader who leaves early: otherwise it has ended
         log.seek(0)
-        said = log.read().replace(os.fsencode(f"file:{path}: "), b"").decode(errors="replace")
+        said = log.read().replace(os.fsencode(f"{url}: "), b"").decode(errors="replace")
     if problem := _ffmpeg_problem(process.returncode, said, f"{count / SAMPLE_RATE:.1f} s"):
+        if url == "pipe:0" and not count:
+            problem = (
+                "nothing came that ffmpeg can read through a pipe: check what sends it, "
+                "or save it to a file first"
+            )
         raise AudioError(problem)
 
 

@@ -2,6 +2,7 @@
 
 HyperAsrError          a person can act on the message; the command line prints it and stops
 ├── AudioError         a file is missing, unreadable, empty or not audio
+│   └── BrokenOffError a file can be read up to some place
 ├── CheckpointError    a checkpoint folder is incomplete or does not fit the model
 ├── LanguageModelError an n-gram model cannot be read or does not fit
 ├── ManifestError      a list of recordings or transcripts cannot be used
@@ -12,6 +13,8 @@ HyperAsrError          a person can act on the message; the command line prints 
 Anything else that escapes is a bug and keeps its traceback.
 """
 
+from typing import Any
+
 
 class HyperAsrError(Exception):
     """Base class: `except HyperAsrError` catches what a user can fix."""
@@ -19,6 +22,14 @@ class HyperAsrError(Exception):
 
 class AudioError(HyperAsrError):
     """An audio file could not be turned into a waveform."""
+
+
+class BrokenOffError(AudioError):
+    """An audio file could not be read to its end; `heard` is the Transcript up to there."""
+
+    def __init__(self, message: str, heard: Any):
+        super().__init__(message)
+        self.heard = heard
 
 
 class CheckpointError(HyperAsrError):

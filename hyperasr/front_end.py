@@ -40,15 +40,22 @@ class FrontEnd(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, M) and (B,) -> (B, S, D) and (B,) in encoder frames."""
         patches = self.patches(features, lengths)  # (B, T/2 + 2, M/2, 9)
+        if patches.device.type == "cpu" and not torch.is_grad_enabled():
+            # One by one: what an utterance gives does not depend on the others, to the last bit.
+            rows = [self.project(self.tiled(row[None], TILE)) for row in patches]
+            return torch.cat(rows), half(half(lengths))
+        tile = patches.shape[1] if patches.device.type != "cpu" else max(1, TILE // len(patches))
+        return self.dropout(self.project(self.tiled(patches, tile))), half(half(lengths))
+
+    def tiled(self, patches: Tensor, tile: int) -> Tensor:
+        """Both convolutions, `tile` frames of the output at a time: (B, S, M/4 C)."""
         S = (patches.shape[1] - 1) // 2
-        tile = S if patches.device.type != "cpu" else max(1, TILE // len(patches))
         # Frames a to b of the output see the patches 2a to 2b: pieces give what the whole would.
         pieces = [patches[:, 2 * a : 2 * min(a + tile, S) + 1] for a in range(0, S, tile)]
         convolve = self.convolve
         if torch.is_grad_enabled() and len(pieces) > 1:  # computing them again beats keeping them
             convolve = partial(checkpoint, self.convolve, use_reentrant=False)
-        x = torch.cat([convolve(piece) for piece in pieces], dim=1)  # (B, S, M/4 C)
-        return self.dropout(self.project(x)), half(half(lengths))
+        return torch.cat([convolve(piece) for piece in pieces], dim=1)
 
     def convolve(self, patches: Tensor) -> Tensor:
         """Both convolutions: (B, 2 S + 1, M/2, 9) -> (B, S, M/4 C)."""

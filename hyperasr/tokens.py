@@ -124,17 +124,30 @@ class SentencePieceTokens:
 def normalise(text: str, alphabet: str) -> str:
     """Spell `text` with the letters of `alphabet` only, words separated by single spaces.
 
-    Accents are dropped, typographic apostrophes become ', the case follows the alphabet, and
-    what cannot be spelled separates words.
+    Accents that it does not have are dropped, typographic apostrophes become ', the case follows
+    the alphabet, and what cannot be spelled separates words.
     """
     if not text.isascii():
-        text = unicodedata.normalize("NFKD", re.sub("[\u2018\u2019]", "'", text))
-        text = "".join(c for c in text if not unicodedata.combining(c))
+        text = _fold(re.sub("[\u2018\u2019]", "'", text), alphabet)
     if "a" in alphabet and "A" not in alphabet:
         text = text.lower()
     elif "A" in alphabet and "a" not in alphabet:
         text = text.upper()
     return " ".join(re.sub(f"[^{re.escape(alphabet)}]", " ", text).split())
+
+
+def _fold(text: str, alphabet: str) -> str:
+    """`text` without the accents and the typography that `alphabet` does not have."""
+    if alphabet.isascii():
+        return _plain(text)
+    cases = set(alphabet) | set(alphabet.lower()) | set(alphabet.upper())
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(c if c in cases else _plain(c) for c in composed)
+
+
+def _plain(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 
 def load_tokens(config: dict[str, Any], folder: Path) -> Tokens:

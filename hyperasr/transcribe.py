@@ -1,10 +1,11 @@
 """Audio file in, transcript out: the flow, in order. Start reading here."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import replace
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,17 +19,20 @@ from hyperasr.checkpoint import Checkpoint, load_checkpoint
 from hyperasr.compute import prepare
 from hyperasr.decoder_pool import DecoderPool
 from hyperasr.decoding import DecodingOptions, build_decoder, told
-from hyperasr.errors import AudioError
+from hyperasr.errors import AudioError, BrokenOffError
 from hyperasr.folder import DEFAULT_MODEL
+from hyperasr.listener import Listener
 from hyperasr.rescoring import Rescorer
 from hyperasr.runtime import choose_device
+from hyperasr.stretches import HearingOptions, clipped, placed, windows
 from hyperasr.transcript import Segment, Transcript
-from hyperasr.windows import Utterance, Window, cut, stitch, utterances
+from hyperasr.vad import Vad
+from hyperasr.windows import Utterance, Window, stitch, utterances
 
 BATCH_SIZE = 4
 """Windows that are encoded together."""
-AHEAD = 2
-"""Files that are at work at once."""
+AHEAD = 32
+"""Files that are at work at once, at most."""
 WAITING = 64
 """Utterances that wait for a decoder before the encoder waits for them."""
 
@@ -44,29 +48,38 @@ class Transcriber:
         compute_type: str = "float32",
         decoding: DecodingOptions | None = None,
         say: Callable[[str], None] = lambda message: None,
+        hearing: HearingOptions | None = None,
     ):
+        self.hearing = hearing or HearingOptions()
+        self.vad = Vad(self.hearing) if self.hearing.vad_filter else None
         self.name, self.sha256 = checkpoint.name, checkpoint.sha256
         self.device = torch.device(device)
         self.batch_size = batch_size
         self._given_up = Event()
-        # On a CPU two threads with a batch each are a third faster than one batch in two threads;
-        # a single one would only contend with this thread for the interpreter.
+        # On a CPU two threads with a batch each are a third faster than one batch in two threads.
         self.workers = torch.get_num_threads() if self.device.type == "cpu" else 2
         self.decoder = decoder = build_decoder(checkpoint, decoding or DecodingOptions(), say)
         searches = decoder.settings.beam_size > 1 and torch.get_num_threads() > 1
         self.decoders = DecoderPool(decoder, torch.get_num_threads() if searches else 0)
-        self.listeners = ThreadPoolExecutor(self.workers, "listen", torch.set_num_threads, (1,))
         labels = checkpoint.tokens.labels
+        self.space = labels.index(" ") if " " in labels else None
         self.silent = np.array([not label.strip(" ▁") for label in labels])  # blank and space
         self.features = checkpoint.features.to(self.device)
         self.encoder, self.compute_type = prepare(checkpoint.encoder, compute_type, device)
-        self.settings = told(decoding or DecodingOptions(), decoder) | {
-            "compute_type": self.compute_type
-        }
+        if self.compute_type == "int8":
+            self.batch_size = 1  # one scale for a whole batch: others in it would change the text
+        self.settings = (
+            told(decoding or DecodingOptions(), decoder)
+            | {"compute_type": self.compute_type}
+            | self.hearing.told()
+        )
         self.nbest = decoding.nbest if decoding else 1
         self.rescorer = None
         if decoding and decoding.rescore == "attention" and checkpoint.decoder is not None:
             self.rescorer = Rescorer(checkpoint.decoder, checkpoint.tokens.encode, self.device)
+        self.listener = Listener(
+            self.features, self.encoder, self.batch_size, self.workers, self.rescorer is not None
+        )
 
     @classmethod
     def load(
@@ -77,41 +90,65 @@ class Transcriber:
         compute_type: str = "auto",
         decoding: DecodingOptions | None = None,
         say: Callable[[str], None] = lambda message: None,
+        hearing: HearingOptions | None = None,
     ) -> "Transcriber":
         """Open a checkpoint by name or folder; `say` hears what is done otherwise than asked.
 
         Raises CheckpointError, LanguageModelError or ConfigError.
         """
         device = choose_device(device)
-        return cls(load_checkpoint(model), device, batch_size, compute_type, decoding, say)
+        checkpoint = load_checkpoint(model)
+        return cls(checkpoint, device, batch_size, compute_type, decoding, say, hearing)
 
     def __call__(
         self, path: Path | str, heard: Callable[[float], None] = lambda seconds: None
     ) -> Transcript:
         """What is said in an audio file; calls `heard` with the seconds done so far.
 
-        Raises AudioError when the file cannot be read.
+        Raises AudioError when the file cannot be read, BrokenOffError where it can be in part.
         """
-        duration = 0.0
-
-        def so_far(seconds: float) -> None:
-            nonlocal duration
-            duration = seconds
-            heard(seconds)
-
-        found = list(self.decode_all(self.hear(path, so_far)))
-        segments = [_within(segment, duration) for segment in found if segment.words]
-        return Transcript(
-            str(path), duration, tuple(segments), self.name, self.sha256, self.settings
+        reading = _Reading(path)
+        found = list(self.decode_all(self.hear_blocks(reading, heard)))
+        duration = reading.duration()
+        segments = tuple(_within(segment, duration) for segment in found if segment.words)
+        if reading.problem is not None and not segments:
+            raise reading.problem
+        if self.hearing.clips and self.hearing.clips[0][0] >= duration:
+            raise AudioError(f"lasts {duration:.1f} s and ends before --clip-timestamps begin")
+        heard(duration)
+        transcript = Transcript(
+            "stdin" if str(path) == audio.STDIN else str(path),
+            duration,
+            segments,
+            self.name,
+            self.sha256,
+            self.settings,
         )
+        if reading.problem is not None:
+            raise BrokenOffError(str(reading.problem), transcript)
+        return transcript
 
     def each(
-        self, paths: Sequence[Path], heard: Callable[[float], None] = lambda seconds: None
+        self, paths: Iterable[Path], heard: Callable[[float], None] = lambda seconds: None
     ) -> Iterator[Transcript | AudioError]:
-        """What is said in each audio file, in order, or why it cannot be read.
+        """What is said in each audio file, in order, or why it cannot be read."""
+        ready: dict[int, Transcript | AudioError] = {}
+        following = 0
+        with closing(self.as_finished(paths, heard)) as finished:
+            for number, found in finished:
+                ready[number] = found
+                while following in ready:
+                    yield ready.pop(following)
+                    following += 1
 
-        While the end of a file is being decoded the next one is heard already. Calls `heard` with
-        every few seconds that are done, of whichever file, from threads of its own.
+    def as_finished(
+        self, paths: Iterable[Path], heard: Callable[[float], None] = lambda seconds: None
+    ) -> Generator[tuple[int, Transcript | AudioError], None, None]:
+        """The number of each audio file, from 0, and what is said in it, as soon as that is known.
+
+        Several files are at work at once: their windows are encoded together, and while one is
+        being decoded others are heard. Calls `heard` with every few seconds that are done, of
+        whichever file, from threads of its own.
         """
 
         def flow(path: Path) -> Transcript | AudioError:
@@ -122,62 +159,73 @@ class Transcriber:
                 heard(seconds - before)
                 before = seconds
 
+            self.listener.wait_for_room()
             try:
                 return self(path, so_far)
             except AudioError as error:
                 return error
 
         flows = ThreadPoolExecutor(AHEAD, "flow")
-        pending: deque[Future[Transcript | AudioError]] = deque()
-        remaining = iter(paths)
+        pending: dict[Future[Transcript | AudioError], int] = {}
+        remaining = enumerate(paths)
         finished = False
         try:
             while True:
-                pending += [
-                    flows.submit(flow, path) for path in islice(remaining, AHEAD - len(pending))
-                ]
+                for number, path in islice(remaining, AHEAD - len(pending)):
+                    pending[flows.submit(flow, path)] = number
                 if not pending:
                     finished = True
                     return
-                yield pending.popleft().result()
+                done, _ = wait(pending, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=pending.__getitem__):
+                    yield pending.pop(future), future.result()
         finally:
             if not finished:
                 self._given_up.set()  # an error or Ctrl-C: what is still being heard ends early
             flows.shutdown(cancel_futures=True)
             self._given_up.clear()
 
-    def hear(
-        self, path: Path | str, heard: Callable[[float], None] = lambda seconds: None
-    ) -> Iterator[Utterance]:
-        """The stretches of speech in an audio file; calls `heard` with the seconds done so far."""
+    def hear(self, path: Path | str) -> Iterator[Utterance]:
+        """The stretches of speech in an audio file."""
+        return self.hear_blocks(audio.blocks(path))
 
-        def windows() -> Iterator[tuple[Window, NDArray[np.float32]]]:
-            for window, rows in self.listen_to_all(cut(audio.blocks(path))):
+    def hear_blocks(
+        self,
+        blocks: Iterable[NDArray[np.float32]],
+        heard: Callable[[float], None] = lambda seconds: None,
+    ) -> Iterator[Utterance]:
+        """The stretches of speech in a recording; calls `heard` with the seconds done so far."""
+        clips = self.hearing.clips
+        pieces = clipped(blocks, clips) if clips else placed(blocks)
+        if self.vad is not None:
+            pieces = self.vad.speech(pieces)
+
+        def rows() -> Iterator[tuple[Window, NDArray[np.float32]]]:
+            for window, found in self.listen_to_all(windows(pieces)):
                 if self._given_up.is_set():
                     return
-                yield window, rows
+                yield window, found
                 heard(window.end / audio.SAMPLE_RATE)
 
-        return utterances(stitch(windows()), self.silent)
+        return utterances(stitch(rows(), self.space, len(self.silent)), self.silent)
 
     def listen_to_all(
         self, windows: Iterable[Window]
     ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
         """Windows in order -> the same, each with its log-probabilities (S, V)."""
-        if self.workers == 1:
-            for batch in _batches(windows, self.batch_size):
-                yield from zip(batch, self.listen([w.samples for w in batch]), strict=True)
-            return
-        pending: deque[tuple[list[Window], Future[list[NDArray[np.float32]]]]] = deque()
+        pending: deque[tuple[Window, Future[NDArray[np.float32]]]] = deque()
+        remaining = iter(windows)
         try:
-            for batch in _batches(windows, self.batch_size):
-                waveforms = [window.samples for window in batch]
-                pending.append((batch, self.listeners.submit(self.listen, waveforms)))
-                if len(pending) > self.workers:  # one more than are at work, so that none waits
-                    done, future = pending.popleft()
-                    yield from zip(done, future.result(), strict=True)
-            for batch, future in pending:
-                yield from zip(batch, future.result(), strict=True)
+            while group := list(islice(remaining, 2 * self.batch_size)):
+                heard = self.listener.submit([window.samples for window in group])
+                pending += zip(group, heard, strict=True)
+                while (
+                    len(pending) > 2 * self.workers * self.batch_size
+                ):  # at work and to choose from
+                    window, future = pending.popleft()
+                    yield window, future.result()
+            for window, future in pending:
+                yield window, future.result()
         finally:
             _give_up(pending)
 
@@ -206,32 +254,31 @@ class Transcriber:
         best = self.decoder.segment(texts, utterance.log_probs, utterance.first)
         return replace(best, alternatives=kept)
 
-    @torch.inference_mode()
-    def listen(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Waveforms (N,) at 16 kHz -> log-probabilities (S, V) of each, encoded as one batch.
 
-        With a rescorer the encoded frames (S, D) stand in further columns.
-        """
-        shortest = self.features.config.min_samples
-        lengths = torch.tensor([max(len(waveform), shortest) for waveform in waveforms])
-        padded = torch.zeros(len(waveforms), int(lengths.max()))
-        for row, waveform in zip(padded, waveforms, strict=True):
-            row[: len(waveform)] = torch.from_numpy(waveform)
-        features, frames = self.features(padded.to(self.device), lengths.to(self.device))
-        if self.rescorer is None:
-            found, sizes = self.encoder(features, frames)  # (B, S, V)
-        else:
-            encoded, sizes = self.encoder.encode(features, frames)
-            found = torch.cat([self.encoder.read(encoded), encoded.float()], dim=2)  # (B, S, V + D)
-        rows = found.cpu().numpy()
-        return [row[:size] for row, size in zip(rows, sizes.tolist(), strict=True)]
+class _Reading:
+    """The blocks of a file, how far they were read, and why no further."""
 
+    def __init__(self, path: Path | str):
+        self._path = path
+        self._ended = False
+        self.seconds = 0.0
+        self.problem: AudioError | None = None
 
-def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
-    """Windows in order, up to `size` of one length together: padding costs as much as sound."""
-    for _, alike in groupby(windows, key=lambda window: len(window.samples)):
-        while batch := list(islice(alike, size)):
-            yield batch
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Ends where the file cannot be read on: what was heard up to there is kept."""
+        try:
+            for block in audio.blocks(self._path):
+                self.seconds += len(block) / audio.SAMPLE_RATE
+                yield block
+            self._ended = True
+        except AudioError as error:
+            self.problem = error
+
+    def duration(self) -> float:
+        """Seconds of the file; where nobody wanted to read it all, as its header says."""
+        if self._ended or self.problem is not None:
+            return self.seconds
+        return max(self.seconds, audio.duration(self._path) or 0.0)
 
 
 def _give_up(pending: Iterable[tuple[Any, Future[Any]]]) -> None:
@@ -242,5 +289,7 @@ def _give_up(pending: Iterable[tuple[Any, Future[Any]]]) -> None:
 
 def _within(segment: Segment, duration: float) -> Segment:
     """The segment, ended where the recording ends: the last frame may reach beyond."""
+    if segment.end <= duration:
+        return segment
     words = tuple(replace(word, end=min(word.end, duration)) for word in segment.words)
     return replace(segment, end=min(segment.end, duration), words=words)

@@ -22,9 +22,6 @@ from hyperasr.transcribe import Transcriber
 from hyperasr.transcript import Segment, Word
 from hyperasr.windows import Utterance
 
-BINS = 10
-"""Ranges of confidence in a reliability table."""
-
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -45,17 +42,6 @@ class Trial:
     by_source: dict[str, ErrorCount]
     words: tuple[tuple[str, tuple[Word, ...]], ...]
     """(reference, words heard) of every recording."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """Words whose confidence lies in one range."""
-
-    count: int
-    confidence: float
-    """Mean confidence."""
-    right: float
-    """Share of them that are right."""
 
 
 def hear(transcriber: Transcriber, manifest: Path, tokens: Tokens) -> list[Heard]:
@@ -150,19 +136,3 @@ def calibrate(confidences: NDArray[np.float64], right: NDArray[np.bool_]) -> tup
         if np.abs(step).max() < 1e-9:
             break
     return float(weights[0]), float(weights[1])
-
-
-def reliability(confidences: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Bin]:
-    """The words in ranges of confidence, lowest first; ranges without a word are left out."""
-    which = np.minimum((confidences * BINS).astype(int), BINS - 1)
-    return [
-        Bin(int(chosen.sum()), float(confidences[chosen].mean()), float(right[chosen].mean()))
-        for chosen in (which == number for number in range(BINS))
-        if chosen.any()
-    ]
-
-
-def calibration_error(bins: Sequence[Bin]) -> float:
-    """Expected calibration error: mean distance of confidence and rightness, by words."""
-    total = sum(bin.count for bin in bins)
-    return sum(bin.count * abs(bin.confidence - bin.right) for bin in bins) / max(1, total)

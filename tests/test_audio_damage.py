@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from sounds import complaint, examples, needs_ffmpeg, noise, record, shorten, tone
+from sounds import complaint, examples, ffmpeg, needs_ffmpeg, noise, record, shorten, tone
 
 from hyperasr.audio import SAMPLE_RATE, blocks, duration, read
 from hyperasr.errors import AudioError
@@ -119,6 +119,40 @@ def test_without_ffmpeg_such_an_mp3_is_refused_rather_than_cut(tmp_path, without
     else:
         untagged(path)
     assert "install ffmpeg" in complaint(path)
+
+
+# What comes after a FLAC
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_flac_files_joined_packet_by_packet_are_read_in_full(tmp_path, rate):
+    parts = [record(tmp_path / f"{n}.flac", noise((n * 50_000,), n), rate) for n in (3, 1, 2)]
+    (tmp_path / "list").write_text("".join(f"file '{part.name}'\n" for part in parts))
+    joined = tmp_path / "joined.flac"
+    ffmpeg("-f", "concat", "-i", tmp_path / "list", "-c", "copy", joined)
+    assert soundfile.info(joined).frames == 150_000  # the first part's: that is all it states
+    samples = np.concatenate([noise((n * 50_000,), n) for n in (3, 1, 2)])
+    whole = read(record(tmp_path / "whole.flac", samples, rate))
+    np.testing.assert_array_equal(read(joined), whole)
+    with pytest.raises(AudioError, match=r"damaged or cut off after|cannot be read"):
+        read(shorten(joined, 0.8))
+
+
+@pytest.mark.parametrize("tag", [b"TAG" + bytes(125), bytes(5000), b"APETAGEX" + bytes(9000)])
+def test_a_label_after_a_flac_is_no_damage(tmp_path, tag):
+    path = record(tmp_path / "a.flac", noise((100_000,)))
+    expected = read(path)
+    path.write_bytes(path.read_bytes() + tag)
+    np.testing.assert_array_equal(read(path), expected)
+    assert duration(path) == 100_000 / SAMPLE_RATE
+
+
+def test_much_that_cannot_be_read_after_a_flac_is_told(tmp_path):
+    path = record(tmp_path / "a.flac", noise((80_000,)))
+    path.write_bytes(2 * path.read_bytes())  # the second header stands in the way
+    said = "what follows after 5.0 s cannot be read: export the recording again"
+    assert complaint(path) == said
 
 
 # Damage
@@ -249,7 +283,7 @@ def test_the_blocks_before_the_damage_arrive(tmp_path):
     arrived = []
     with pytest.raises(AudioError, match="cut off after"):
         arrived.extend(blocks(path, 1.0))
-    whole = [len(block) for block in arrived]
+    *whole, _ = [len(block) for block in arrived]  # the last as far as it goes
     assert whole == [SAMPLE_RATE] * len(whole)
 
 

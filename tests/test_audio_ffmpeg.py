@@ -66,7 +66,7 @@ def test_a_cut_off_download_that_ffmpeg_would_accept(tmp_path, name):
 
 
 AWKWARD = [
-    "-",
+    "--",
     "-i",
     "-a.X",
     "a b.X",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from typer.testing import CliRunner
 from hyperasr import cli, transcribe
 from hyperasr.cli import app
 from hyperasr.cli import transcribe as command
-from hyperasr.errors import AudioError, CheckpointError
+from hyperasr.errors import AudioError, BrokenOffError, CheckpointError
+from hyperasr.stretches import HearingOptions
 from hyperasr.transcript import Segment, Transcript, Word
-from hyperasr.writers import WRITERS
+from hyperasr.writers import SUBTITLES, WRITERS, suffix
 
 runner = CliRunner()
 
@@ -72,7 +74,7 @@ def test_every_format_is_written_beside_the_input_or_into_a_folder(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.srt", "a.txt"]
     out = tmp_path / "deep" / "out"
     assert run(tmp_path / "a.b.wav", "--output_dir", out, "-f", "all").exit_code == 0
-    assert {p.name for p in out.iterdir()} == {f"a.b.{name}" for name in WRITERS}
+    assert {p.name for p in out.iterdir()} == {f"a.b{suffix(name)}" for name in WRITERS}
     assert json.loads((out / "a.b.json").read_text())["text"] == "a.b"
 
 
@@ -83,6 +85,8 @@ def test_every_format_is_written_beside_the_input_or_into_a_folder(tmp_path):
         ["a.wav", "-f", ","],
         ["a.wav", "-f", "srt,txt"],  # two formats into one stdout
         ["a.wav", "b.wav", "-f", "json"],  # two documents in one stdout
+        ["a.wav", "a.wav", "-f", "tsv"],
+        ["talk.TextGrid", "-f", "textgrid", "-o", "source"],
         ["talk.txt", "-o", "source"],  # the transcript would replace the recording
         ["talk.txt", "-o", "."],
         ["x/a.wav", "x/../x/a.flac", "-o", "source"],
@@ -104,6 +108,115 @@ def test_inputs_of_the_same_name_are_fine_where_they_do_not_meet(tmp_path):
     assert (tmp_path / "x/a.txt").exists()
     assert (tmp_path / "y/a.txt").exists()
     assert run("x/a.wav", "y/a.wav").stdout == "a\na\n"
+
+
+@pytest.mark.parametrize(
+    ("format", "first", "second"),
+    [
+        ("txt", "a", "b"),
+        ("ctm", "a 1 0.000 1.000 a 0.9000", "b 1 0.000 1.000 b 0.9000"),
+        ("STM", "a 1 a 0.000 1.000 a", "b 1 b 0.000 1.000 b"),
+    ],
+)
+def test_formats_of_lines_take_several_files_on_stdout(format, first, second):
+    assert run("a.wav", "b.wav", "-f", format).stdout == f"{first}\n{second}\n"
+
+
+def test_standard_input_is_called_stdin(tmp_path):
+    heard = run("-", "-o", tmp_path, "-f", "txt")
+    assert (heard.exit_code, heard.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["stdin.txt"]
+    twice = run("-", "a.wav", "-")
+    assert twice.exit_code == 2
+    assert "standard input and can be read once" in " ".join(twice.stderr.split())
+
+
+def test_what_was_heard_before_a_file_broke_off_is_written_and_told(monkeypatch, tmp_path):
+    def hear(path, heard):
+        word = Word("begun", 0.0, 1.0, 0.9)
+        raise BrokenOffError("cut off after 1.0 s", Transcript("-", 1.0, (Segment(0, 1, (word,)),)))
+
+    monkeypatch.setattr(transcribe.Transcriber, "load", lambda *_: Stub(hear))
+    result = run("-")
+    assert (result.exit_code, result.stdout) == (1, "begun\n")
+    assert result.stderr == (
+        "hyperasr: stdin: cut off after 1.0 s; what was heard before is written\n"
+    )
+    (tmp_path / "a.txt").mkdir()
+    assert run("a.wav", "b.wav", "-o", tmp_path).stderr.endswith("2 of 2 files failed\n")
+
+
+def test_what_is_to_be_heard_reaches_the_model(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        transcribe.Transcriber,
+        "load",
+        lambda *options: asked.append(options[-1]) or Stub(lambda path, heard: None),
+    )
+    run("a.wav", "--clip-timestamps", "1,2", "--vad_filter", "--vad-threshold", "0.4")
+    assert asked == [HearingOptions(((1.0, 2.0),), True, 0.4)]
+
+
+def test_several_files_make_one_manifest_on_stdout():
+    lines = run("a.wav", "b.wav", "-f", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["audio_filepath"] for line in lines] == ["a.wav", "b.wav"]
+
+
+@pytest.mark.parametrize("format", SUBTITLES)
+def test_subtitles_keep_to_the_rules_that_were_typed(format):
+    shown = run(
+        "what-is-said.wav", "-f", format, "--min-duration", "2.5", "--max_duration", "2.75",
+        "--max-cps", "4.5", "--highlight_words", "--max-line-count", "1", "--max-line-width", "9",
+        "--max-words-per-line", "2", "--min-gap", "0.5",
+    )  # fmt: skip
+    times = re.findall(r"(\S+) --> (\S+)\n(.*)\n", shown.stdout.replace(",", "."))
+    assert times == [
+        ("00:00:00.000", "00:00:01.000", "<u>what-is-said</u>"),
+        ("00:00:01.000", "00:00:02.667", "what-is-said"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--min-duration", "9"], "--min-duration 9 is longer than --max-duration 7"),
+        (["--max-cps", "nan"], "--max-cps nan must be from 1 to 1000"),
+        (["--max-line-width", "0"], "--max-line-width 0 must be from 1 to 1000"),
+        (["--clip-timestamps", "5,3"], "--clip-timestamps: 3 after 5: START,END,START,END,..."),
+        (["--vad-threshold", "2"], "--vad-threshold 2 must be between 0 and 1"),
+    ],
+)
+def test_rules_that_contradict_each_other_are_one_line_and_exit_2(
+    monkeypatch, capsys, options, complaint
+):
+    monkeypatch.setattr(sys, "argv", ["hyperasr", "transcribe", "a.wav", "-f", "srt", *options])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    assert exit.value.code == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert complaint in captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--nbest", "2"], "hyperasr: only json has the texts that --nbest keeps: add -f json\n"),
+        (["--nbest", "2", "-f", "json"], ""),
+        (["--nbest", "2", "--quiet"], ""),
+        (["--max-cps", "15"], "hyperasr: only srt and vtt heed the options for subtitles"),
+        (["--max-cps", "15", "-f", "srt"], ""),
+        (["--min-confidence", "0.1", "-f", "ctm"], "hyperasr: only txt, srt and vtt mark"),
+        (["--min-confidence", "0.1"], ""),
+        (["--vad-threshold", "0.4"], "hyperasr: only --vad-filter heeds --vad-threshold and"),
+        (["--vad-threshold", "0.4", "--vad-filter"], ""),
+    ],
+)
+def test_an_option_that_shows_nowhere_is_told(options, complaint):
+    result = run("a.wav", *options)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(complaint)
+    assert result.stderr.count("\n") == (complaint != "")
 
 
 def test_a_result_that_cannot_be_written_is_a_failed_file(tmp_path):

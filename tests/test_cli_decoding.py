@@ -11,8 +11,8 @@ from heard import spelled
 from stand_ins import noise, tiny_checkpoint
 
 from hyperasr import cli
+from hyperasr.listener import Listener
 from hyperasr.tokens import CharTokens
-from hyperasr.transcribe import Transcriber
 from hyperasr.transcript import Segment, Transcript, Word
 from hyperasr.writers import mark_doubtful
 
@@ -34,7 +34,7 @@ def audio(tmp_path_factory):
 def hyperasr(model, audio, monkeypatch, capfd):
     """Run `hyperasr transcribe` on a sound that may be "ancher" or "anchor"."""
     said = spelled("who saw the ancher", CharTokens().labels, {16: ("o", 0.4)})
-    monkeypatch.setattr(Transcriber, "listen", lambda self, waveforms: [said for _ in waveforms])
+    monkeypatch.setattr(Listener, "hear", lambda self, waveforms: [said for _ in waveforms])
 
     def run(*options):
         arguments = ["transcribe", audio, "-m", model, "--device", "cpu", *options]

@@ -32,7 +32,8 @@ def test_every_option_of_a_command_is_documented(name):
     section = re.split(r"^## ", page, flags=re.M)
     (section,) = [text for text in section if text.startswith(f"hyperasr {name}\n")]
     documented = set(re.findall(r"`(--?[a-z_-]+)`", section))
-    options = {o for p in COMMANDS[name].params for o in p.opts if o.startswith("-")}
+    names = (o for p in COMMANDS[name].params for o in (*p.opts, *p.secondary_opts))
+    options = {option for option in names if option.startswith("-")}
     assert documented == options - {"--help", "-h"}
 
 

@@ -20,8 +20,6 @@ from hyperasr.tune import (
     Trial,
     calibrate,
     calibrated,
-    calibration_error,
-    reliability,
     rightness,
     trials,
 )
@@ -78,14 +76,6 @@ def test_calibration_ends_with_numbers_whatever_it_is_given(pairs):
     confidences = np.array([confidence for confidence, _ in pairs])
     right = np.array([is_right for _, is_right in pairs])
     assert np.isfinite(calibrate(confidences, right)).all()
-    bins = reliability(confidences, right)
-    assert sum(found.count for found in bins) == len(pairs)
-    assert 0 <= calibration_error(bins) <= 1
-
-
-def test_calibration_error_of_words_that_are_as_sure_as_right_is_zero():
-    assert calibration_error(reliability(np.array([0.5] * 4), np.array([1, 1, 0, 0], bool))) == 0
-    assert calibration_error(reliability(np.array([1.0] * 4), np.array([0, 0, 0, 0], bool))) == 1
 
 
 @pytest.fixture

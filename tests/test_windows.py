@@ -6,15 +6,15 @@ from itertools import chain, pairwise, repeat
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperasr.windows import (
     FRAME,
+    LEAST,
     LONGEST,
     MARGIN,
     PAUSE,
-    SHORTEST,
     STEP,
     WHOLE,
     WINDOW,
@@ -69,8 +69,8 @@ def test_windows_hold_the_samples_they_say_and_are_full_but_for_the_last(length)
         np.testing.assert_array_equal(window.samples, samples[window.start : window.end])
         assert window.start % FRAME == 0
         assert len(window.samples) <= WHOLE
-        assert len(window.samples) >= min(length, SHORTEST)
-    assert all(len(window.samples) == WINDOW for window in windows[:-1])
+        assert len(window.samples) >= min(length, LEAST)
+    assert all(len(window.samples) == WINDOW for window in windows[:-1])  # it never pauses
     assert windows[-1].end == length
 
 
@@ -85,6 +85,103 @@ def test_what_is_kept_at_a_seam_lies_away_from_the_edges_of_its_window(length):
         assert margin >= min(50 * FRAME, (before.end - after.start) // 2) - FRAME
 
 
+def talk(*gaps: tuple[float, float], seconds: float) -> np.ndarray:
+    """Noise like speech, with pauses from and to so many seconds in which there is only hiss."""
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 0.1, round(seconds * 16_000)).astype(np.float32)
+    for begin, end in gaps:
+        samples[round(begin * 16_000) : round(end * 16_000)] *= 0.01
+    return samples
+
+
+def edges_of(samples: np.ndarray, sizes: tuple[int, ...] = (480_000,)) -> list[tuple[float, float]]:
+    """Begin and end of each window, seconds."""
+    windows = cut(in_blocks(samples, list(sizes)))
+    return [(window.start / 16_000, window.end / 16_000) for window in windows]
+
+
+def test_a_window_ends_in_the_middle_of_the_longest_pause():
+    samples = talk((2, 3), (6, 6.5), (10, 10.8), (18, 19), seconds=40)
+    (_, first), (again, second), *rest = edges_of(samples)
+    assert first == again == pytest.approx(10.4, abs=0.05)
+    assert second == rest[0][0] == pytest.approx(18.5, abs=0.05)
+
+
+@pytest.mark.parametrize("gap", [0.3, 0.05])
+def test_a_short_hush_within_a_word_or_between_two_is_no_pause(gap):
+    (begin, end), (again, _), *_ = edges_of(talk((10, 10 + gap), seconds=40))
+    assert (begin, end) == (0, 15.32)
+    assert again < end  # they overlap
+
+
+def test_pauses_in_a_recording_that_is_heard_whole_do_not_matter():
+    assert edges_of(talk((9, 10), seconds=19.8)) == [(0, 19.8)]
+
+
+def test_the_end_of_a_long_recording_is_heard_with_what_it_is_about():
+    """Not as a second of sound by itself, whether anybody pauses or not."""
+    for gaps in ([], [(20, 21)], [(10, 11), (21, 21.5)], [(8, 9), (21, 22)], [(15, 16)]):
+        for seconds in (20.7, 22.0, 24.5, 26.0):
+            begin, end = edges_of(talk(*gaps, seconds=seconds))[-1]
+            assert end == seconds
+            assert end - begin >= 5
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 60), st.floats(0.1, 2)), max_size=12),
+    st.lists(st.integers(20_000, 700_000), min_size=1, max_size=3),
+)
+@settings(max_examples=20)
+def test_where_windows_end_does_not_depend_on_the_blocks(gaps, sizes):
+    samples = talk(*((begin, begin + length) for begin, length in gaps), seconds=60)
+    assert edges_of(samples, tuple(sizes)) == edges_of(samples)
+
+
+def test_between_windows_that_end_at_a_pause_stands_a_space():
+    samples = talk((10, 11), seconds=30)
+    heard = [(w, np.full((frames_of(len(w.samples)), 3), -1.0)) for w in cut([samples])]
+    stream = np.concatenate(list(stitch(heard, space=2)))
+    marked = np.flatnonzero(stream[:, 2] == 0)
+    assert marked.tolist() == [heard[0][0].end // FRAME - 1]
+    assert (stream[marked, :2] < -20).all()
+    assert (heard[0][1] == -1).all()  # what the encoder gave is left as it was
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30_000), st.integers(1, 400 * FRAME)), min_size=1, max_size=5)
+)
+def test_between_windows_that_do_not_meet_everything_is_blank(plan):
+    """Every frame of what was heard stands where it was said, and nothing was said elsewhere."""
+    heard, at = [], 0
+    for gap, length in plan:
+        at = -(-at // FRAME) * FRAME + gap * FRAME
+        rows = np.full((frames_of(length), 4), -1.0, np.float32)
+        rows[:, 3] = at // FRAME + np.arange(len(rows))  # encoded: what it hears is where it is
+        heard.append((Window(at, np.zeros(length, np.float32)), rows))
+        at += length
+    parts = list(stitch(heard, vocabulary=3))
+    assert max(map(len, parts)) <= 401
+    stream = np.concatenate(parts)
+    spoken = np.zeros(len(stream), bool)
+    for window, _ in heard:
+        spoken[window.start // FRAME : -(-window.end // FRAME)] = True
+    spoken[-1] = True
+    assert (stream[spoken, :3] == -1).all()
+    np.testing.assert_array_equal(stream[spoken, 3], np.flatnonzero(spoken))
+    np.testing.assert_array_equal(stream[~spoken][:, [0, 3]], 0)
+    assert (stream[~spoken][:, 1:3] < -20).all()
+
+
+def test_no_word_goes_on_over_a_gap():
+    heard = [
+        (Window(start * FRAME, np.zeros(10 * FRAME, np.float32)), np.full((10, 3), -1.0))
+        for start in (5, 17)
+    ]
+    stream = np.concatenate(list(stitch(heard, space=2)))
+    assert np.flatnonzero(stream[:, 2] == 0).tolist() == [14]
+    assert np.flatnonzero(stream[:, 0] == 0).tolist() == [0, 1, 2, 3, 4, 15, 16]
+
+
 def test_no_blocks_give_no_windows_and_no_windows_no_stream():
     assert list(cut([])) == []
     assert list(stitch([])) == []
@@ -94,7 +191,7 @@ def test_a_window_is_given_on_as_soon_as_the_next_is_there():
     """Nothing waits for the end of a recording, which may never come."""
     windows = cut(repeat(np.zeros(WINDOW, np.float32)))
     parts = stitch((window, listen(window)) for window in windows)
-    assert [len(next(parts)) for _ in range(3)] == [375, 350, 350]
+    assert [len(next(parts)) for _ in range(3)] == [359, 335, 335]
 
 
 SILENT = np.array([True, True, False])  # blank, space, a letter

@@ -125,7 +125,7 @@ def measure(setup: Setup, plan: Plan, audio: Path | None, tell: Callable[[str], 
     with tempfile.TemporaryDirectory(prefix="hyperasr-bench-") as folder:
         recording = audio or save_speech_like(Path(folder) / "speech-like.wav", plan.recording)
         stages = measure_stages(setup, recording, tell, plan.together)
-    tell("recordings in windows of 16 s")
+    tell("recordings in windows of 15 s")
     windowed = measure_windows(transcriber, plan.windowed)
     comparison = compare(sizes, setup, plan.lengths, tell, plan.budget)
     return Report(

@@ -93,7 +93,9 @@ def measure_stages(
 def run_stages(names: Sequence[str], setup: Setup, recording: Path) -> list[tuple[float, float]]:
     """(median seconds, peak MiB) of each stage, one after the other in this process."""
     transcriber = setup.load()
-    transcriber.listen([np.zeros(SAMPLE_RATE, np.float32)])  # the first call prepares kernels
+    transcriber.listener.hear(
+        [np.zeros(SAMPLE_RATE, np.float32)]
+    )  # the first call prepares kernels
     return [_run_stage(name, transcriber, recording) for name in names]
 
 
@@ -158,7 +160,7 @@ def _part(name: str, transcriber: Transcriber, recording: Path, watch: _Watch) -
     )
     if watch.peak_mib is None:
         windows = islice(cut(audio.blocks(recording)), transcriber.batch_size)
-        transcriber.listen([window.samples for window in windows])
+        transcriber.listener.hear([window.samples for window in windows])
     for _ in transcriber.listen_to_all(cut(audio.blocks(recording))):
         pass
     watch.spent /= min(transcriber.workers, watch.count)

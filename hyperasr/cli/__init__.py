@@ -4,7 +4,8 @@ One file per command. No torch at the top of any: `--help` and mistyped options 
 once. Results go to stdout, everything said to a person goes to stderr.
 
 Exit codes: 0 all done; 1 some files failed, the others were written; 2 wrong usage; 3 the model
-or language model could not be loaded; 130 interrupted, state saved.
+or language model could not be loaded; 4 nothing to do; 5 `score --max-wer` exceeded; 130
+interrupted, state saved.
 """
 
 import sys
@@ -13,7 +14,17 @@ from typing import Annotated
 import typer
 
 from hyperasr import __version__
-from hyperasr.cli import bench, import_speechbrain, lm, train, transcribe, tune
+from hyperasr.cli import (
+    batch,
+    bench,
+    import_speechbrain,
+    lm,
+    prepare,
+    score,
+    train,
+    transcribe,
+    tune,
+)
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, NO_MODEL, USAGE, say
 from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError, LanguageModelError
 
@@ -21,11 +32,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),  # as whisper's users type it
+    },
     help="Transcribe speech to text and subtitles; train the models that do it.",
 )
 for command in (
     transcribe.transcribe,
+    batch.batch,
+    score.score,
     train.train,
     import_speechbrain.import_speechbrain,
     bench.bench,
@@ -33,6 +49,7 @@ for command in (
     app.command()(command)
 lm.app.command()(tune.tune)
 app.add_typer(lm.app, name="lm")
+app.add_typer(prepare.app, name="prepare")
 
 
 def _version(asked: bool) -> None:

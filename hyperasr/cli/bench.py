@@ -143,7 +143,7 @@ def _show(report: "Report") -> None:
     stages = _table(f"{report.model}: {report.recording}", ("stage", "seconds", "RTFx", "peak MiB"))
     for stage in report.stages:
         _row(stages, stage.stage, stage.seconds, stage.rtfx, stage.peak_mib)
-    windowed = _table("in windows of 16 s", ("audio s", "seconds", "ms per audio s"))
+    windowed = _table("in windows of 15 s", ("audio s", "seconds", "ms per audio s"))
     for row in report.windowed:
         _row(windowed, row.audio_seconds, row.seconds, row.ms_per_audio_second)
     console.print(escape(where), stages, windowed, _comparison(report.comparison), sep="\n")

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -12,22 +13,45 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hyperasr import writers
+from hyperasr.cli import options
 from hyperasr.cli.options import (
     Alpha,
     BatchSize,
     BeamSize,
     Beta,
+    ClipTimestamps,
     ComputeType,
     Device,
+    HighlightWords,
+    Hotwords,
+    HotwordsFile,
+    HotwordWeight,
     Lm,
+    MaxCps,
+    MaxDuration,
+    MaxLineCount,
+    MaxLineWidth,
+    MaxWordsPerLine,
+    MinConfidence,
+    MinDuration,
+    MinGap,
     Model,
+    Nbest,
+    OutputFormat,
     Quiet,
+    Rescore,
     Threads,
+    VadFilter,
+    VadMinSilence,
+    VadThreshold,
 )
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, nobody, say
-from hyperasr.errors import AudioError, OutputError
+from hyperasr.errors import AudioError, BrokenOffError, OutputError
+from hyperasr.stretches import DEFAULT_HEARING
+from hyperasr.subtitles import DEFAULT_RULES, CueRules
 from hyperasr.transcript import Transcript
 
+STDIN = "-"  # as in hyperasr.audio, whose libraries take their time
 PATIENCE = 2.0
 """Seconds before a progress bar appears."""
 
@@ -35,7 +59,9 @@ PATIENCE = 2.0
 def transcribe(
     audio: Annotated[
         list[Path],
-        typer.Argument(help="Audio or video files.", show_default=False, readable=False),
+        typer.Argument(
+            help="Audio or video files; - for stdin.", show_default=False, readable=False
+        ),
     ],
     model: Model = "hyperconformer-en",
     output_dir: Annotated[
@@ -47,16 +73,7 @@ def transcribe(
             help="Folder for the results; 'source': beside each input; '-': stdout.",
         ),
     ] = "-",
-    output_format: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--output-format",
-            "--output_format",
-            "-f",
-            help=f"{', '.join(writers.WRITERS)}, all; several with commas or by repeating.",
-            show_default="txt",
-        ),
-    ] = None,
+    output_format: OutputFormat = None,
     device: Device = "auto",
     compute_type: ComputeType = "auto",
     threads: Threads = 0,
@@ -65,36 +82,45 @@ def transcribe(
     lm: Lm = None,
     alpha: Alpha = None,
     beta: Beta = None,
-    hotwords: Annotated[
-        list[str] | None,
-        typer.Option(help="Words or phrases to expect, with commas or by repeating."),
-    ] = None,
-    hotwords_file: Annotated[
-        Path | None, typer.Option(help="The same from a text file, one a line.")
-    ] = None,
-    hotword_weight: Annotated[
-        float, typer.Option(min=0.0, help="What a hotword is worth, a natural logarithm.")
-    ] = 4.0,
-    nbest: Annotated[
-        int, typer.Option(min=1, help="Texts to keep of each utterance, in json.")
-    ] = 1,
-    rescore: Annotated[
-        str,
-        typer.Option(help="attention: let the model's attention decoder choose; none: do not."),
-    ] = "none",
-    min_confidence: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Mark less certain words in txt, srt, vtt: \\[word?]."),
-    ] = 0.0,
+    hotwords: Hotwords = None,
+    hotwords_file: HotwordsFile = None,
+    hotword_weight: HotwordWeight = 4.0,
+    nbest: Nbest = 1,
+    rescore: Rescore = "none",
+    min_confidence: MinConfidence = 0.0,
+    clip_timestamps: ClipTimestamps = None,
+    vad_filter: VadFilter = DEFAULT_HEARING.vad_filter,
+    vad_threshold: VadThreshold = DEFAULT_HEARING.vad_threshold,
+    vad_min_silence: VadMinSilence = DEFAULT_HEARING.vad_min_silence,
+    max_line_count: MaxLineCount = DEFAULT_RULES.max_line_count,
+    max_line_width: MaxLineWidth = DEFAULT_RULES.max_line_width,
+    max_words_per_line: MaxWordsPerLine = DEFAULT_RULES.max_words_per_line,
+    max_cps: MaxCps = DEFAULT_RULES.max_cps,
+    min_duration: MinDuration = DEFAULT_RULES.min_duration,
+    max_duration: MaxDuration = DEFAULT_RULES.max_duration,
+    min_gap: MinGap = DEFAULT_RULES.min_gap,
+    highlight_words: HighlightWords = DEFAULT_RULES.highlight_words,
     quiet: Quiet = False,
 ) -> None:
     """Write down what is said in each audio file.
 
     Example: hyperasr transcribe interview.wav -f srt,txt -o subtitles
     """
-    formats = _formats(["txt"] if output_format is None else output_format)
+    formats = options.formats(output_format)
     targets = _targets(audio, output_dir, formats)
-    expected = tuple(_phrases(hotwords or [], hotwords_file))
+    rules = CueRules(
+        max_line_count,
+        max_line_width,
+        max_words_per_line,
+        max_cps,
+        min_duration,
+        max_duration,
+        min_gap,
+        highlight_words,
+    )
+    tell = nobody if quiet else say
+    hearing = options.hearing(clip_timestamps, vad_filter, vad_threshold, vad_min_silence, tell)
+    expected = options.phrases(hotwords, hotwords_file)
     _make_folder(output_dir)
 
     from hyperasr import runtime  # after the options are known to be good: torch takes seconds
@@ -104,26 +130,22 @@ def transcribe(
     from hyperasr.transcribe import Transcriber
 
     decoding = DecodingOptions(lm, beam_size, alpha, beta, nbest, rescore, expected, hotword_weight)
-    tell = nobody if quiet else say
-    transcriber = Transcriber.load(model, device, batch_size, compute_type, decoding, tell)
+    transcriber = Transcriber.load(model, device, batch_size, compute_type, decoding, tell, hearing)
+    options.tell_what_shows_nowhere(formats, nbest, min_confidence, rules, tell)
     failed = 0
     bar = _Bar(audio, quiet)
     try:
-        for path, transcript in zip(audio, transcriber.each(audio, bar.heard), strict=True):
+        for path, found in zip(audio, transcriber.each(audio, bar.heard), strict=True):
             bar.pause()
-            if isinstance(transcript, AudioError):
-                say(f"{path}: {transcript}")
-                failed += 1
+            failed += isinstance(found, AudioError)
+            transcript = _told(found, _name(path), bool(expected), tell)
+            if transcript is None:
                 continue
-            if not transcript.words:
-                tell(f"{path}: no speech heard")
-            elif expected:
-                tell(f"{path}: {_heard_hotwords(transcript)}")
             try:
-                _deliver(transcript, targets[path], formats, min_confidence)
+                _deliver(transcript, targets[path], formats, rules, min_confidence)
             except OutputError as error:
-                say(f"{path}: {error}")
-                failed += 1
+                say(f"{_name(path)}: {error}")
+                failed += not isinstance(found, AudioError)
                 if targets[path] is None:  # stdout is gone for the next file too
                     break
     except KeyboardInterrupt:
@@ -135,6 +157,28 @@ def transcribe(
         if len(audio) > 1:
             say(f"{failed} of {len(audio)} files failed")
         raise typer.Exit(FAILED)
+
+
+def _told(
+    found: Transcript | AudioError, name: Path, expecting: bool, tell: Callable[[str], None]
+) -> Transcript | None:
+    """Say what is to be said about a file -> what is to be written, if anything was heard."""
+    if isinstance(found, BrokenOffError):
+        say(f"{name}: {found}; what was heard before is written")
+        return found.heard
+    if isinstance(found, AudioError):
+        say(f"{name}: {found}")
+        return None
+    if not found.words:
+        tell(f"{name}: no speech heard")
+    elif expecting:
+        tell(f"{name}: {_heard_hotwords(found)}")
+    return found
+
+
+def _name(path: Path) -> Path:
+    """What an input is called: standard input has no name of its own."""
+    return Path("stdin") if str(path) == STDIN else path
 
 
 def _make_folder(output_dir: str) -> None:
@@ -153,18 +197,6 @@ def _make_folder(output_dir: str) -> None:
         )
 
 
-def _phrases(typed: list[str], file: Path | None) -> list[str]:
-    """Hotwords as typed, 'ann, bob marley' or repeated, and those of a file."""
-    phrases = [phrase for group in typed for phrase in group.split(",")]
-    if file is not None:
-        try:
-            phrases += file.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = (getattr(error, "strerror", None) or "").lower() or "not text in UTF-8"
-            raise typer.BadParameter(f"{file}: {reason}", param_hint="--hotwords-file") from error
-    return list(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
-
-
 def _heard_hotwords(transcript: Transcript) -> str:
     """Which hotwords were heard and how often, for a person."""
     count = Counter(phrase for segment in transcript.segments for phrase in segment.hotwords)
@@ -173,27 +205,16 @@ def _heard_hotwords(transcript: Transcript) -> str:
     return "hotwords heard: " + ", ".join(f"{name} ({times})" for name, times in count.items())
 
 
-def _formats(asked: list[str]) -> list[str]:
-    """Formats as typed, 'srt,txt' or repeated -> their names, each once."""
-    names = [name.strip() for group in asked for name in group.split(",") if name.strip()]
-    for name in names:
-        if name not in writers.WRITERS and name != "all":
-            raise typer.BadParameter(
-                f"no format {name!r}; known: {', '.join(writers.WRITERS)}, all", param_hint="-f"
-            )
-    if not names:
-        raise typer.BadParameter("name at least one format", param_hint="-f")
-    return list(writers.WRITERS) if "all" in names else list(dict.fromkeys(names))
-
-
 def _targets(inputs: list[Path], output_dir: str, formats: list[str]) -> dict[Path, Path | None]:
     """Where each input's results go, without their suffix; None for stdout.
 
     Results that would overwrite each other or an input are refused before anything is written.
     """
+    if sum(str(path) == STDIN for path in inputs) > 1:
+        raise typer.BadParameter("- is standard input and can be read once", param_hint="AUDIO")
     if output_dir == "-":
         several = "several formats" if len(formats) > 1 else ""
-        if len(set(inputs)) > 1 and formats != ["txt"]:
+        if len(inputs) > 1 and formats[0] not in writers.ONE_AFTER_ANOTHER:
             several = f"several files as {formats[0]}"
         if several:
             raise typer.BadParameter(f"{several} need a folder: add --output-dir", param_hint="-f")
@@ -202,9 +223,10 @@ def _targets(inputs: list[Path], output_dir: str, formats: list[str]) -> dict[Pa
     taken = {os.path.realpath(path): path for path in inputs}
     for path in dict.fromkeys(inputs):
         folder = path.parent if output_dir == "source" else Path(output_dir)
-        targets[path] = folder / path.stem
+        stem = _name(path).stem
+        targets[path] = folder / stem
         for name in formats:
-            result = os.path.realpath(folder / f"{path.stem}.{name}")
+            result = os.path.realpath(folder / (stem + writers.suffix(name)))
             if result in taken:
                 raise typer.BadParameter(
                     f"the {name} of {path} would overwrite {taken[result]} or what comes of it: "
@@ -216,13 +238,16 @@ def _targets(inputs: list[Path], output_dir: str, formats: list[str]) -> dict[Pa
 
 
 def _deliver(
-    transcript: Transcript, target: Path | None, formats: list[str], min_confidence: float
+    transcript: Transcript,
+    target: Path | None,
+    formats: list[str],
+    rules: CueRules,
+    min_confidence: float,
 ) -> None:
-    marked = writers.mark_doubtful(transcript, min_confidence)
     for name in formats:
-        text = writers.WRITERS[name](transcript if name == "json" else marked)
+        text = writers.write(transcript, name, rules, min_confidence)
         if target is not None:
-            writers.save(text, target.with_name(f"{target.name}.{name}"))
+            writers.save(text, target.with_name(target.name + writers.suffix(name)))
             continue
         try:
             sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))

@@ -9,12 +9,13 @@ import typer
 from rich.table import Table
 
 from hyperasr.cli.options import Device, Lm, Model, Quiet, Threads
+from hyperasr.cli.score_tables import reliability
 from hyperasr.cli.terminal import console, nobody, say
 from hyperasr.files import replacing
 from hyperasr.folder import CONFIG_FILE, DEFAULT_MODEL, find_checkpoint, read_config
 
 if TYPE_CHECKING:
-    from hyperasr.tune import Bin, Trial
+    from hyperasr.tune import Trial
 
 DECIMALS = 3
 
@@ -55,6 +56,7 @@ def tune(
     from hyperasr import tune as tuning
     from hyperasr.checkpoint import load_checkpoint
     from hyperasr.decoding import DecodingOptions
+    from hyperasr.score.calibration import calibration
     from hyperasr.transcribe import Transcriber
 
     options = DecodingOptions(lm=lm)
@@ -77,11 +79,11 @@ def tune(
     best = min(found, key=lambda trial: trial.errors.errors)
     confidences, right = tuning.rightness(best)
     sure, doubt = tuning.calibrate(confidences, right) if len(confidences) else (1.0, 0.0)
-    before = tuning.reliability(confidences, right)
-    after = tuning.reliability(tuning.calibrated(confidences, sure, doubt), right)
+    before = calibration(confidences, right)
+    after = calibration(tuning.calibrated(confidences, sure, doubt), right)
     if not quiet:
         console.print(_grid(found, best))
-        console.print(_reliability(after))
+        console.print("confidence against accuracy, calibrated", reliability(after), sep="\n")
     result = {
         "beam_size": best.settings.beam_size,
         "alpha": best.settings.alpha,
@@ -98,8 +100,8 @@ def tune(
     report = {
         "wer": round(best.errors.rate, 4),
         "by_source": {name: round(count.rate, 4) for name, count in best.by_source.items()},
-        "calibration_error_before": round(tuning.calibration_error(before), 4),
-        "calibration_error": round(tuning.calibration_error(after), 4),
+        "calibration_error_before": round(before.ece, 4),
+        "calibration_error": round(after.ece, 4),
     }
     typer.echo(json.dumps(result | report))
 
@@ -134,13 +136,4 @@ def _grid(found: list["Trial"], best: "Trial") -> Table:
             text = f"{trial.errors.rate:.2%}"
             cells.append(f"[bold]{text}[/bold]" if trial is best else text)
         table.add_row(str(beam), f"{alpha:g}", *cells)
-    return table
-
-
-def _reliability(bins: list["Bin"]) -> Table:
-    table = Table(title="confidence against rightness, calibrated")
-    for heading in ("words", "confidence", "right"):
-        table.add_column(heading, justify="right")
-    for bin in bins:
-        table.add_row(str(bin.count), f"{bin.confidence:.2f}", f"{bin.right:.2f}")
     return table

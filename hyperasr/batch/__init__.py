@@ -1,0 +1,1 @@
+"""Many files, resumable: what is the work, what is done of it, how it is done."""
