@@ -85,12 +85,11 @@ def test_every_format_is_written_beside_the_input_or_into_a_folder(tmp_path):
         ["a.wav", "-f", ","],
         ["a.wav", "-f", "srt,txt"],  # two formats into one stdout
         ["a.wav", "b.wav", "-f", "json"],  # two documents in one stdout
-        ["a.wav", "a.wav", "-f", "tsv"],
+        ["a.wav", "-", "-f", "tsv"],
         ["talk.TextGrid", "-f", "textgrid", "-o", "source"],
         ["talk.txt", "-o", "source"],  # the transcript would replace the recording
         ["talk.txt", "-o", "."],
-        ["x/a.wav", "x/../x/a.flac", "-o", "source"],
-        ["x/a.wav", "y/a.wav", "-o", "out"],  # the second would overwrite the first
+        ["talk.txt.wav", "talk.txt", "-o", "."],
         ["a.wav", "--batch-size", "0"],
         [],
     ],
@@ -101,13 +100,43 @@ def test_wrong_usage_is_told_before_anything_is_done(arguments, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_inputs_of_the_same_name_are_fine_where_they_do_not_meet(tmp_path):
+def test_inputs_of_the_same_name_do_not_meet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
+    assert run("x/a.wav", "y/a.wav", "y/../y/a.flac", "-o", "out").exit_code == 0
+    out = tmp_path / "out"
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*.txt"))
+    assert names == ["x/a.txt", "y/a.flac.txt", "y/a.wav.txt"]
     assert run(tmp_path / "x/a.wav", tmp_path / "y/a.wav", "-o", "source").exit_code == 0
     assert (tmp_path / "x/a.txt").exists()
     assert (tmp_path / "y/a.txt").exists()
     assert run("x/a.wav", "y/a.wav").stdout == "a\na\n"
+
+
+def test_folders_patterns_and_lists_are_searched_and_the_tree_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("talks/b.wav", "talks/deep/a.mp3", "talks/notes.txt", "talks/.hidden/c.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert run("talks").stdout == "b\na\n"
+    assert run("talks/**/*.mp3", "talks/b.wav", "talks").stdout == "a\nb\n"
+    (tmp_path / "list").write_text("talks/b.wav\n\ntalks/deep\n")
+    assert run("@list", "-o", "out").exit_code == 0
+    assert (tmp_path / "out/b.txt").read_text() == "b\n"
+    assert (tmp_path / "out/deep/a.txt").read_text() == "a\n"
+    assert run("talks", "-o", "source").exit_code == 0
+    assert (tmp_path / "talks/deep/a.txt").exists()
+
+
+def test_inputs_that_lead_nowhere_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    nothing = run(tmp_path / "empty")
+    assert nothing.exit_code == 4
+    assert "empty: no recordings found" in nothing.stderr
+    some = run(tmp_path / "empty", "a.wav")
+    assert (some.exit_code, some.stdout) == (0, "a\n")
+    assert "empty: no recordings found" in some.stderr
 
 
 @pytest.mark.parametrize(

@@ -195,18 +195,18 @@ def mirror(found: Found, reserved: Iterable[str] = ()) -> tuple[Item, ...]:
 
 
 def check(items: Iterable[Item], folder: Path, suffixes: Sequence[str]) -> None:
-    """Raise ConfigError if a result would overwrite one of the recordings."""
+    """Raise ConfigError if a result would overwrite one of the recordings, or another result."""
     items = tuple(items)
-    recordings = {os.path.realpath(item.path): item.path for item in items}
+    taken = {os.path.realpath(item.path): f"{item.path}" for item in items}
     for item in items:
         for suffix in suffixes:
-            result = folder / f"{item.result}.{suffix}"
-            overwritten = recordings.get(os.path.realpath(result))
-            if overwritten is not None:
+            result = os.path.realpath(folder / f"{item.result}.{suffix}")
+            if result in taken:
                 raise ConfigError(
-                    f"the {suffix} of {item.path} would overwrite {overwritten}: "
+                    f"the {suffix} of {item.path} would overwrite {taken[result]}: "
                     "choose another output folder"
                 )
+            taken[result] = f"that of {item.path}"
 
 
 def _size(path: Path) -> int:

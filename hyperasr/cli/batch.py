@@ -12,11 +12,12 @@ import typer
 
 from hyperasr import __version__, writers
 from hyperasr.batch.journal import Journal, settings_digest
-from hyperasr.batch.plan import Found, Item, check, find, mirror
+from hyperasr.batch.plan import Item, check, mirror
 from hyperasr.batch.report import NAME as REPORT
 from hyperasr.batch.report import Report
 from hyperasr.batch.run import Leftovers, Outcome, finished, local, run
 from hyperasr.cli import options
+from hyperasr.cli.inputs import recordings
 from hyperasr.cli.options import (
     Alpha,
     BatchSize,
@@ -49,8 +50,8 @@ from hyperasr.cli.options import (
     VadThreshold,
 )
 from hyperasr.cli.progress import Watch
-from hyperasr.cli.terminal import FAILED, INTERRUPTED, NOTHING, console, nobody, say
-from hyperasr.errors import ManifestError, OutputError
+from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, nobody, say
+from hyperasr.errors import OutputError
 from hyperasr.folder import find_checkpoint
 from hyperasr.stretches import DEFAULT_HEARING
 from hyperasr.subtitles import DEFAULT_RULES, CueRules
@@ -140,7 +141,7 @@ def batch(
     expected = options.phrases(hotwords, hotwords_file)
     tell = nobody if quiet else say
     hearing = options.hearing(clip_timestamps, vad_filter, vad_threshold, vad_min_silence, tell)
-    found = _find(inputs)
+    found = recordings(inputs)
     items = mirror(found, [Path(REPORT).stem] if "json" in formats else [])
     check(items, output_dir, suffixes)
     with Journal(output_dir) as journal:
@@ -203,22 +204,6 @@ def batch(
             interrupted,
         )
         _end(report, output_dir, tell)
-
-
-def _find(inputs: list[str]) -> Found:
-    """What the inputs lead to; complains about those that lead nowhere, ends if all do."""
-    try:
-        found = find(inputs)
-    except ManifestError as error:
-        raise typer.BadParameter(str(error), param_hint="INPUT") from error
-    for failure in found.unlisted:
-        say(f"{failure.path}: cannot be looked into: {failure.reason}")
-    for text in found.barren:
-        say(f"{text}: no recordings found")
-    if not found.recordings:
-        say("nothing to do")
-        raise typer.Exit(NOTHING)
-    return found
 
 
 def _has_all(item: Item, folder: Path, suffixes: list[str]) -> bool:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -13,7 +14,9 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hyperasr import writers
+from hyperasr.batch.plan import Failure, Found, Item, check, mirror
 from hyperasr.cli import options
+from hyperasr.cli.inputs import recordings
 from hyperasr.cli.options import (
     Alpha,
     BatchSize,
@@ -46,7 +49,7 @@ from hyperasr.cli.options import (
     VadThreshold,
 )
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, nobody, say
-from hyperasr.errors import AudioError, BrokenOffError, OutputError
+from hyperasr.errors import AudioError, BrokenOffError, ConfigError, OutputError
 from hyperasr.stretches import DEFAULT_HEARING
 from hyperasr.subtitles import DEFAULT_RULES, CueRules
 from hyperasr.transcript import Transcript
@@ -58,9 +61,10 @@ PATIENCE = 2.0
 
 def transcribe(
     audio: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            help="Audio or video files; - for stdin.", show_default=False, readable=False
+            help="Files, folders, 'patterns/**/*.wav', @LIST, manifests, wav.scp; - for stdin.",
+            show_default=False,
         ),
     ],
     model: Model = "hyperconformer-en",
@@ -70,7 +74,8 @@ def transcribe(
             "--output-dir",
             "--output_dir",
             "-o",
-            help="Folder for the results; 'source': beside each input; '-': stdout.",
+            help="Folder for the results, in the tree of the inputs; 'source': beside each input; "
+            "'-': stdout.",
         ),
     ] = "-",
     output_format: OutputFormat = None,
@@ -107,7 +112,7 @@ def transcribe(
     Example: hyperasr transcribe interview.wav -f srt,txt -o subtitles
     """
     formats = options.formats(output_format)
-    targets = _targets(audio, output_dir, formats)
+    plan = _plan(audio, output_dir, formats)
     rules = CueRules(
         max_line_count,
         max_line_width,
@@ -132,21 +137,22 @@ def transcribe(
     decoding = DecodingOptions(lm, beam_size, alpha, beta, nbest, rescore, expected, hotword_weight)
     transcriber = Transcriber.load(model, device, batch_size, compute_type, decoding, tell, hearing)
     options.tell_what_shows_nowhere(formats, nbest, min_confidence, rules, tell)
-    failed = 0
-    bar = _Bar(audio, quiet)
+    failed = len(plan.unlisted)
+    paths = list(plan.targets)
+    bar = _Bar(paths, quiet)
     try:
-        for path, found in zip(audio, transcriber.each(audio, bar.heard), strict=True):
+        for path, found in zip(paths, transcriber.each(paths, bar.heard), strict=True):
             bar.pause()
             failed += isinstance(found, AudioError)
             transcript = _told(found, _name(path), bool(expected), tell)
             if transcript is None:
                 continue
             try:
-                _deliver(transcript, targets[path], formats, rules, min_confidence)
+                _deliver(transcript, plan.targets[path], formats, rules, min_confidence)
             except OutputError as error:
                 say(f"{_name(path)}: {error}")
                 failed += not isinstance(found, AudioError)
-                if targets[path] is None:  # stdout is gone for the next file too
+                if plan.targets[path] is None:  # stdout is gone for the next file too
                     break
     except KeyboardInterrupt:
         say("interrupted; what was finished is written")
@@ -154,8 +160,8 @@ def transcribe(
     finally:
         bar.pause()
     if failed:
-        if len(audio) > 1:
-            say(f"{failed} of {len(audio)} files failed")
+        if len(paths) > 1:
+            say(f"{failed} of {len(paths) + len(plan.unlisted)} files failed")
         raise typer.Exit(FAILED)
 
 
@@ -205,36 +211,42 @@ def _heard_hotwords(transcript: Transcript) -> str:
     return "hotwords heard: " + ", ".join(f"{name} ({times})" for name, times in count.items())
 
 
-def _targets(inputs: list[Path], output_dir: str, formats: list[str]) -> dict[Path, Path | None]:
-    """Where each input's results go, without their suffix; None for stdout.
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be heard, and where the results of each go."""
+
+    targets: dict[Path, Path | None]
+    """Without the format's suffix; None for stdout."""
+    unlisted: tuple[Failure, ...]
+    """Folders that cannot be looked into."""
+
+
+def _plan(inputs: list[str], output_dir: str, formats: list[str]) -> _Plan:
+    """Every recording once, standard input last.
 
     Results that would overwrite each other or an input are refused before anything is written.
     """
-    if sum(str(path) == STDIN for path in inputs) > 1:
+    named = [text for text in inputs if text != STDIN]
+    if len(inputs) - len(named) > 1:
         raise typer.BadParameter("- is standard input and can be read once", param_hint="AUDIO")
+    stdin = [Path(STDIN)] if len(named) < len(inputs) else []
+    found = recordings(named) if named else Found((), Path(), (), ())
     if output_dir == "-":
+        paths = [*found.recordings, *stdin]
         several = "several formats" if len(formats) > 1 else ""
-        if len(inputs) > 1 and formats[0] not in writers.ONE_AFTER_ANOTHER:
+        if len(paths) > 1 and formats[0] not in writers.ONE_AFTER_ANOTHER:
             several = f"several files as {formats[0]}"
         if several:
             raise typer.BadParameter(f"{several} need a folder: add --output-dir", param_hint="-f")
-        return dict.fromkeys(inputs)
-    targets: dict[Path, Path | None] = {}
-    taken = {os.path.realpath(path): path for path in inputs}
-    for path in dict.fromkeys(inputs):
-        folder = path.parent if output_dir == "source" else Path(output_dir)
-        stem = _name(path).stem
-        targets[path] = folder / stem
-        for name in formats:
-            result = os.path.realpath(folder / (stem + writers.suffix(name)))
-            if result in taken:
-                raise typer.BadParameter(
-                    f"the {name} of {path} would overwrite {taken[result]} or what comes of it: "
-                    "choose another folder",
-                    param_hint="--output-dir",
-                )
-            taken[result] = path
-    return targets
+        return _Plan(dict.fromkeys(paths), found.unlisted)
+    items = mirror(found, ["stdin"] if stdin else [])
+    items += tuple(Item(path, "stdin", 0) for path in stdin)
+    folder = found.base if output_dir == "source" else Path(output_dir)
+    try:
+        check(items, folder, [writers.suffix(name)[1:] for name in formats])
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--output-dir") from error
+    return _Plan({item.path: folder / item.result for item in items}, found.unlisted)
 
 
 def _deliver(
