@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hyperasr.encoder import Encoder
 from hyperasr.features import LogMel
+from hyperasr.runtime import give_back
 from hyperasr.windows import FRAME
 
 GRID = 16
@@ -33,6 +34,8 @@ FEW = 24
 """Windows waiting for the encoder, below which another file may be opened."""
 MANY = 48
 """Windows waiting for the encoder, from which those who bring more wait too."""
+TIDY = 100
+"""Windows after which freed memory is given back: half an hour of audio."""
 
 Rows = NDArray[np.float32]
 
@@ -82,6 +85,7 @@ class Listener:
         self._features, self._encoder, self._encoded = features, encoder, encoded
         self._batch_size = batch_size
         self._waiting: list[_Waiting] = []
+        self._since_tidied = 0
         self._room = Condition()
         self._threads = ThreadPoolExecutor(workers, "listen", torch.set_num_threads, (1,))
 
@@ -109,6 +113,12 @@ class Listener:
             batch = sorted(alike, key=lambda entry: abs(entry.frames - first))[: self._batch_size]
             self._waiting = [entry for entry in self._waiting if entry not in batch]
             self._room.notify_all()
+            self._since_tidied += len(batch)
+            tidy = self._since_tidied >= TIDY
+            if tidy:
+                self._since_tidied = 0
+        if tidy:
+            give_back()
         batch = [entry for entry in batch if entry.heard.set_running_or_notify_cancel()]
         if not batch:
             return

@@ -31,6 +31,12 @@ def settle(threads: int = 0) -> None:
         torch.set_num_threads(min(threads, os.cpu_count() or threads))
 
 
+def give_back() -> None:
+    """Return freed memory to the kernel: what `settle` keeps lies ever more scattered for hours."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def choose_device(name: str) -> str:
     """The device that `name` means: "auto" is a CUDA GPU where there is one, else the CPU.
 
