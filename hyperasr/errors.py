@@ -8,6 +8,7 @@ HyperAsrError          a person can act on the message; the command line prints 
 ├── ManifestError      a list of recordings or transcripts cannot be used
 ├── TextError          a text to learn from or measure on cannot be read
 ├── ConfigError        settings that contradict each other
+├── WorkerError        another process of a training run is gone
 └── OutputError        a result could not be written
 
 Anything else that escapes is a bug and keeps its traceback.
@@ -50,6 +51,10 @@ class TextError(HyperAsrError):
 
 class ConfigError(HyperAsrError):
     """Two settings contradict each other."""
+
+
+class WorkerError(HyperAsrError):
+    """Another process of a training run ended before the run did."""
 
 
 class OutputError(HyperAsrError):

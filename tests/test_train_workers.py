@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from training import MODELS, PLAIN, config_of, equal, losses
 from training import tiny_models as tiny_models
 from training import tones as tones
 
+from hyperasr.errors import WorkerError
 from hyperasr.train import learner, loop
 from hyperasr.train.config import load_config
 from hyperasr.train.loop import Trainer
+from hyperasr.train.parallel import leave
 
 
 def work(settings: str, folder: Path) -> None:
@@ -36,7 +39,48 @@ def work(settings: str, folder: Path) -> None:
     last = second.run()
     gradient = second.learner.encoder.ctc.weight.grad
     torch.save([second.learner.encoder.state_dict(), last.wer, gradient], folder / f"rank{rank}.pt")
-    torch.distributed.destroy_process_group()
+    leave()
+    assert not threads_of_gloo(), "they would abort the process while the interpreter ends"
+
+
+def lose(settings: str, folder: Path) -> None:
+    """What each worker does here: begin to train; the second ends with its third step."""
+    torch.set_num_threads(1)
+    learner.CONFIGS, loop.REPORT_STEPS = MODELS, 1
+    trainer = Trainer(load_config(None, json.loads(settings)), folder / "run")
+
+    def report(progress: loop.Progress) -> None:
+        if progress.step == 3 and trainer.workers.rank == 1:
+            sys.exit(7)
+
+    with pytest.raises(WorkerError, match="another worker ended"):
+        trainer.run(report)
+    assert not [thread for thread in threading.enumerate() if thread.daemon]
+
+
+def threads_of_gloo() -> list[str]:
+    """The native threads of this process that exchange gradients."""
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def end_two(function: str, settings: str, folder: Path) -> list[int]:
+    """Run one of the above in two processes that work together; returns their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    call = f"{function}({settings!r}, Path({str(folder)!r}))"
+    code = f"from test_train_workers import Path, {function}; {call}"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    shared = os.environ | address | {"WORLD_SIZE": "2", "PYTHONPATH": path}
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code], env=shared | {"RANK": rank}) for rank in "01"
+    ]
+    try:
+        return [worker.wait(150) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
 
 
 @pytest.mark.timeout(200)
@@ -48,21 +92,7 @@ def test_two_workers_end_where_one_does(tones, tmp_path):
     assert any(len(batch) == 1 for batch in single._plan()), "one worker has to be idle at times"
     last = single.run()
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    call = f"work({config.to_json()!r}, Path({str(tmp_path)!r}))"
-    code = f"from test_train_workers import Path, work; {call}"
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    shared = os.environ | address | {"WORLD_SIZE": "2", "PYTHONPATH": path}
-    workers = [
-        subprocess.Popen([sys.executable, "-c", code], env=shared | {"RANK": rank}) for rank in "01"
-    ]
-    try:
-        assert [worker.wait(150) for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
+    assert end_two("work", config.to_json(), tmp_path) == [0, 0]
     ours, theirs = (torch.load(tmp_path / f"rank{rank}.pt") for rank in "01")
     assert equal(ours, theirs)
     weights, wer, gradient = ours
@@ -82,3 +112,9 @@ def test_two_workers_end_where_one_does(tones, tmp_path):
         resumed, dict(single.learner.encoder.state_dict()), atol=1e-5, rtol=0
     )
     assert np.allclose(losses(tmp_path / "half"), losses(tmp_path / "one"), rtol=1e-5, atol=0)
+
+
+@pytest.mark.timeout(200)
+def test_a_worker_that_ends_does_not_leave_the_others_waiting(tones, tmp_path):
+    config = config_of(tones, steps=8, **PLAIN)
+    assert end_two("lose", config.to_json(), tmp_path) == [0, 7]

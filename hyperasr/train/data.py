@@ -10,7 +10,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -276,8 +276,8 @@ def _waveform(corpus: Corpus, pick: Pick) -> Tensor:
     return torch.cat(parts)
 
 
-def prefetch(batches: Iterator[Batch], ahead: int = 4) -> Iterator[Batch]:
-    """The same batches, made in a thread while the ones before are trained on."""
+def prefetch(batches: Iterator[Batch], ahead: int = 4) -> Generator[Batch, None, None]:
+    """The same batches, made in a thread while the ones before are trained on; close it."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(ahead)
     stop = threading.Event()
 

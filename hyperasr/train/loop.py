@@ -15,6 +15,7 @@ resumed computes what an uninterrupted one would have.
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -159,6 +160,18 @@ class Trainer:
             make_batch(self.corpus, picks, self.tokens, config.length_step, self.workers)
             for picks in left
         )
+        with closing(batches):  # also when a step raises: its thread must not outlive the run
+            yield from self._train_on(batches, left, len(plan), stop)
+
+    def _train_on(
+        self,
+        batches: Iterator[Batch],
+        left: list[list[Pick]],
+        whole: int,
+        stop: Callable[[], bool],
+    ) -> Iterator[Progress]:
+        """A step on each of the batches that are `left` of a pass of `whole`; tells how it goes."""
+        config = self.config
         since, waited, heard, found = time.perf_counter(), 0.0, 0.0, []
         for number in range(len(left)):
             asked = time.perf_counter()
@@ -166,7 +179,7 @@ class Trainer:
             waited += time.perf_counter() - asked
             found.append(self.train_step(batch, stop()))
             heard += sum(pick.duration for pick in left[number])
-            self._advance(len(plan))
+            self._advance(whole)
             if self.step % config.save_steps == 0:
                 self.save_state()
             if self.step % REPORT_STEPS == 0 or number == len(left) - 1:

@@ -4,14 +4,18 @@ Started by torchrun, which sets RANK and WORLD_SIZE; without it a run has one wo
 two processes of one thread each are faster than one process of two threads.
 """
 
+import atexit
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed
 from torch import nn
+
+from hyperasr.errors import WorkerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,15 @@ class Workers:
 
     @classmethod
     def join(cls, device: str) -> "Workers":
-        """Join the workers that torchrun started, or be the only one."""
+        """Join the workers that torchrun started, or be the only one; `leave` when done."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
             return cls()
         if not torch.distributed.is_initialized():
             backend = "nccl" if device.startswith("cuda") else "gloo"
+            _import_before_joining()
             torch.distributed.init_process_group(backend)
+            atexit.register(leave)  # whatever ends this process
         return cls(torch.distributed.get_rank(), count)
 
     @property
@@ -44,7 +50,8 @@ class Workers:
         gradients = [p.grad for p in parameters if p.grad is not None]
         told = torch.tensor(numbers, device=gradients[0].device)
         flat = torch.cat([g.flatten() for g in (*gradients, told)])
-        torch.distributed.all_reduce(flat)
+        with _others_may_end():
+            torch.distributed.all_reduce(flat)
         pieces = torch.split(flat, [g.numel() for g in (*gradients, told)])
         for gradient, piece in zip(gradients, pieces, strict=False):
             gradient.copy_(piece.view_as(gradient))
@@ -55,5 +62,34 @@ class Workers:
         if self.count == 1:
             return [mine]
         found: list[Any] = [None] * self.count
-        torch.distributed.all_gather_object(found, mine)
+        with _others_may_end():
+            torch.distributed.all_gather_object(found, mine)
         return found
+
+
+def leave() -> None:
+    """Part from the other workers, if there are any; their threads end before this returns.
+
+    A thread of theirs that outlives the interpreter would abort the process: it drops the tensors
+    of the last exchange, for which it needs the interpreter.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _import_before_joining() -> None:
+    """Import what would hold on to the group for ever, and so keep its threads, if it came later.
+
+    torch's optimisers import this module, whose functions have the group as default arguments.
+    """
+    import torch.distributed.nn.functional  # noqa: F401
+
+
+@contextmanager
+def _others_may_end() -> Iterator[None]:
+    """One line instead of a traceback where another worker is gone; it has said why."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:100]
+        raise WorkerError(f"another worker ended, see its message ({reason})") from error
