@@ -92,7 +92,7 @@ def test_wrong_usage_is_told_before_anything_is_measured(arguments, asked, tmp_p
 
 
 def test_a_missing_matplotlib_is_told_before_anything_is_measured(asked, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr("hyperasr.cli.options.find_spec", lambda name: None)
     result = run("--plot", tmp_path / "speed.svg")
     assert (result.exit_code, asked) == (2, [])
     assert "hyperasr[bench]" in result.stderr
@@ -128,7 +128,7 @@ def test_an_interrupt_is_said(monkeypatch):
 
 def test_the_figures_are_kept_where_the_picture_cannot_be_written(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(command, "_check_picture", lambda path: path.mkdir())
+    monkeypatch.setattr(command, "check_picture", lambda path, option: path.mkdir())
     result = run("--plot", tmp_path / "speed.svg")
     assert isinstance(result.exception, OutputError)
     json.loads(result.stdout)

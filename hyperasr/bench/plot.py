@@ -1,16 +1,10 @@
-"""A report as a picture: time, memory and what HyperConformer saves, against the length.
+"""A report as a picture: time, memory and what HyperConformer saves, against the length."""
 
-Through matplotlib's objects, not pyplot: nothing global changes and no window is ever opened.
-"""
-
-from io import BytesIO
 from typing import TYPE_CHECKING
 
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from hyperasr import picture
 from hyperasr.bench.lengths import Comparison, Length
 
 if TYPE_CHECKING:
@@ -24,8 +18,7 @@ NAMES = {"hyperconformer": "HyperConformer", "conformer": "Conformer"}
 
 def draw(comparison: Comparison, title: str, suffix: str) -> bytes:
     """The picture as the bytes of a file of that suffix, "png" or "svg"."""
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = picture.blank(11, 3.6)
     time, memory, saved = figure.subplots(1, 3)
     figure.suptitle(title, fontsize=10)
     _both(time, comparison, "seconds", "time of one pass, s")
@@ -39,12 +32,7 @@ def draw(comparison: Comparison, title: str, suffix: str) -> bytes:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
-    file = BytesIO()
-    # Text stays text, and the same numbers give the same file.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "hyperasr"}):
-        metadata = {"Date": None} if suffix == "svg" else None
-        figure.savefig(file, format=suffix, dpi=150, metadata=metadata)
-    return file.getvalue()
+    return picture.encode(figure, suffix)
 
 
 def _both(axes: "Axes", comparison: Comparison, quantity: str, label: str) -> None:

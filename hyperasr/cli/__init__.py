@@ -17,6 +17,7 @@ from hyperasr import __version__
 from hyperasr.cli import (
     batch,
     bench,
+    curves,
     import_speechbrain,
     lm,
     prepare,
@@ -43,6 +44,7 @@ for command in (
     batch.batch,
     score.score,
     train.train,
+    curves.curves,
     import_speechbrain.import_speechbrain,
     bench.bench,
 ):

@@ -1,10 +1,8 @@
 """`hyperasr bench`: what this machine does with a model -> tables, a picture, a line of JSON."""
 
 import json
-import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +10,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hyperasr.cli.options import BatchSize, BeamSize, ComputeType, Device, Model, Quiet, Threads
+from hyperasr.cli.options import (
+    BatchSize,
+    BeamSize,
+    ComputeType,
+    Device,
+    Model,
+    Quiet,
+    Threads,
+    check_picture,
+)
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, say
 from hyperasr.errors import AudioError
 from hyperasr.files import replacing
@@ -20,8 +27,6 @@ from hyperasr.files import replacing
 if TYPE_CHECKING:
     from hyperasr.bench.lengths import Comparison
     from hyperasr.bench.report import Report
-
-PICTURES = (".png", ".svg")
 
 
 def bench(
@@ -58,7 +63,7 @@ def bench(
     """
     asked = _lengths(lengths)
     if plot is not None:
-        _check_picture(plot)
+        check_picture(plot, "--plot")
 
     from hyperasr import runtime
 
@@ -102,24 +107,6 @@ def _lengths(asked: list[str] | None) -> tuple[int, ...]:
                 param_hint="--lengths",
             )
     return tuple(sorted({int(text) for text in texts}))
-
-
-def _check_picture(path: Path) -> None:
-    """Refuse what could not be drawn or written, before minutes of measuring."""
-    problem = None
-    if path.suffix.lower() not in PICTURES:
-        problem = f"{path}: a picture is a {' or '.join(PICTURES)} file"
-    elif find_spec("matplotlib") is None:
-        problem = "pictures need matplotlib: pip install 'hyperasr[bench]'"
-    elif path.is_dir():
-        problem = f"{path} is a folder: name a file in it"
-    else:
-        try:
-            tempfile.TemporaryFile(dir=path.parent).close()
-        except OSError as error:
-            problem = f"cannot write into {path.parent}: {(error.strerror or str(error)).lower()}"
-    if problem:
-        raise typer.BadParameter(problem, param_hint="--plot")
 
 
 def _draw(report: "Report", path: Path) -> None:

@@ -1,6 +1,8 @@
 """Options that several commands share: declared once, so they read the same everywhere."""
 
+import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,8 @@ import typer
 from hyperasr import writers
 from hyperasr.stretches import HearingOptions, parse_clips
 from hyperasr.subtitles import DEFAULT_RULES, CueRules
+
+PICTURES = (".png", ".svg")
 
 Model = Annotated[
     str, typer.Option("--model", "-m", envvar="HYPERASR_MODEL", help="Checkpoint folder or name.")
@@ -181,3 +185,21 @@ def tell_what_shows_nowhere(
         tell("only txt, srt and vtt mark the words for --min-confidence: add one of them")
     if rules != DEFAULT_RULES and not {*formats} & {*writers.SUBTITLES}:
         tell("only srt and vtt heed the options for subtitles: add one of them")
+
+
+def check_picture(path: Path, option: str) -> None:
+    """Refuse what could not be drawn or written, before anything is measured."""
+    problem = None
+    if path.suffix.lower() not in PICTURES:
+        problem = f"{path}: a picture is a {' or '.join(PICTURES)} file"
+    elif find_spec("matplotlib") is None:
+        problem = "pictures need matplotlib: pip install 'hyperasr[bench]'"
+    elif path.is_dir():
+        problem = f"{path} is a folder: name a file in it"
+    else:
+        try:
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            problem = f"cannot write into {path.parent}: {(error.strerror or str(error)).lower()}"
+    if problem:
+        raise typer.BadParameter(problem, param_hint=option)
