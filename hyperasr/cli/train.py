@@ -68,6 +68,9 @@ def train(
     precision: Annotated[
         str, typer.Option(help="auto, float32 or bfloat16. auto: bfloat16 where it is faster.")
     ] = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files for TensorBoard too.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
@@ -106,7 +109,15 @@ def train(
     bfloat16 = precision == "bfloat16" or (precision == "auto" and runtime.has_bfloat16(device))
     tell = nobody if quiet else say
     try:
-        trainer = Trainer(settings, output, device=device, bfloat16=bfloat16, cache=cache, say=tell)
+        trainer = Trainer(
+            settings,
+            output,
+            device=device,
+            bfloat16=bfloat16,
+            cache=cache,
+            say=tell,
+            tensorboard=tensorboard,
+        )
         begun = trainer.step
         with _stop_on_signal() as stopped, _train_bar(quiet or not trainer.workers.leads) as report:
             result = trainer.run(report, stopped)
@@ -204,6 +215,9 @@ def _train_bar(quiet: bool) -> Iterator[Callable[["TrainProgress | Evaluation"],
             f"loss {news.loss:.3f}{attention}, rate {news.learning_rate:.1e}, "
             f"{news.audio_seconds_per_second:.0f} audio s/s, {news.waiting:.1%} waiting for data"
         )
+        if news.skipped:
+            steps = "1 step" if news.skipped == 1 else f"{news.skipped} steps"
+            text += f", {steps} skipped: their loss was no number"
         progress.update(task, completed=news.step, total=news.steps, description=text)
         if lines:
             left = f"{news.seconds_left / 60:.0f} min left"

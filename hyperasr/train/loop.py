@@ -4,6 +4,7 @@ A run is a folder:
 
     settings.json     what was asked for
     metrics.jsonl     one line per report and per evaluation
+    events.out...     the same for TensorBoard, if asked for
     state.pt          everything a resumed run needs; written atomically
     checkpoint/       the averaged weights of the last evaluation, ready to transcribe with
     best/             those of the evaluation with the lowest WER on dev, or the mean of the best
@@ -30,17 +31,18 @@ from hyperasr.manifest import Utterance, read_manifest
 from hyperasr.train import metrics
 from hyperasr.train.augment import spec_augment
 from hyperasr.train.best import Best, Kept
+from hyperasr.train.board import Board, check_tensorboard
 from hyperasr.train.config import TrainConfig
 from hyperasr.train.data import Batch, Corpus, Pick, load_corpus, make_batch, plan_epoch, prefetch
 from hyperasr.train.evaluate import Evaluation, Listener, score
 from hyperasr.train.learner import Learner
 from hyperasr.train.parallel import Workers
 from hyperasr.train.schedule import learning_rate
-from hyperasr.train.state import load_state, save_state
+from hyperasr.train.state import changed_settings, load_state, save_settings, save_state
 from hyperasr.train.vocabulary import build_tokens
 
 REPORT_STEPS = 20
-NUMBERS = ("step", "epoch", "position", "evaluated", "best_wer")
+NUMBERS = ("step", "epoch", "position", "evaluated", "best_wer", "skipped")
 """What a run counts."""
 PATIENCE = 50
 """Steps in a row that may end in a loss that is no number before the run gives up."""
@@ -54,7 +56,7 @@ class Progress:
     steps: int
     epoch: int
     loss: float
-    """CTC, nats per token."""
+    """CTC, nats per token; no number if all steps since the last report were skipped."""
     attention_loss: float
     """Of the attention decoder, nats per token; 0 without one."""
     learning_rate: float
@@ -62,6 +64,8 @@ class Progress:
     waiting: float
     """Share of the time that the encoder waited for data."""
     seconds_left: float
+    skipped: int = 0
+    """Steps of the whole run that ended in a loss that is no number, and changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,10 @@ class Trainer:
         bfloat16: bool = False,
         cache: Path | None = None,
         say: Callable[[str], None] | None = None,
+        tensorboard: bool = False,
     ):
+        if tensorboard:
+            check_tensorboard()
         self.workers = Workers.join(device)
         self.config, self.folder = config, folder
         self.say = say if say and self.workers.leads else _say_nothing
@@ -102,13 +109,14 @@ class Trainer:
         self.step = self.epoch = self.position = 0  # position: batches done of this epoch
         self.evaluated = -1 if base else 0  # the step of the last evaluation; base needs one
         self.best, self.best_wer = Best(folder, config.average_best), float("inf")
-        self.failures = 0
+        self.failures = self.skipped = 0  # in a row, in all
         if config.epochs:
             self.config = replace(config, steps=config.epochs * len(self._plan()))
         if not self._resume():
             self._begin(base)
         if self.workers.leads:
-            (folder / "settings.json").write_text(self.config.to_json(), encoding="utf-8")
+            save_settings(folder, self.config)
+        self.board = Board(folder) if tensorboard and self.workers.leads else None
 
     # -- the flow -------------------------------------------------------------------------
 
@@ -120,15 +128,19 @@ class Trainer:
         """Train to the last step, or until `stop()` is true; the state is saved either way."""
         last: Evaluation | None = None
         self.stopped = False
-        while not self.stopped:
-            if self._due():
-                last = self._evaluate(report)
-            if self._finished():
-                break
-            for progress in self._steps(self._plan(), stop):
-                self._log(asdict(progress))
-                report(progress)
-        self.save_state()
+        try:
+            while not self.stopped:
+                if self._due():
+                    last = self._evaluate(report)
+                if self._finished():
+                    break
+                for progress in self._steps(self._plan(), stop):
+                    self._log(asdict(progress))
+                    report(progress)
+            self.save_state()
+        finally:
+            if self.board is not None:
+                self.board.close()
         return last
 
     def _finished(self) -> bool:
@@ -188,12 +200,13 @@ class Trainer:
                     step=self.step,
                     steps=config.steps,
                     epoch=self.epoch,
-                    loss=float(np.mean([step.ctc for step in found])),
-                    attention_loss=float(np.mean([step.attention for step in found])),
+                    loss=_mean([step.ctc for step in found]),
+                    attention_loss=_mean([step.attention for step in found]),
                     learning_rate=learning_rate(config, self.step),
                     audio_seconds_per_second=heard / spent,
                     waiting=waited / spent,
                     seconds_left=max(0, config.steps - self.step) * spent / len(found),
+                    skipped=self.skipped,
                 )
                 since, waited, heard, found = time.perf_counter(), 0.0, 0.0, []
             if self.stopped:
@@ -229,8 +242,8 @@ class Trainer:
         )
         self.stopped = stopped > 0
         norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters, config.max_grad_norm)
-        if not torch.isfinite(norm):
-            self.failures += 1
+        if not (torch.isfinite(norm) and np.isfinite(told).all()):
+            self.failures, self.skipped = self.failures + 1, self.skipped + 1
             if self.failures >= PATIENCE:
                 raise HyperAsrError(
                     f"the loss was no number for {PATIENCE} steps in a row: lower learning_rate"
@@ -317,12 +330,15 @@ class Trainer:
     def _resume(self) -> bool:
         """Go on from the state in the folder, if there is one."""
         numbers = load_state(self.folder, self.learner.parts(), self.device)
+        changes = changed_settings(self.folder, self.config) if numbers else ""
         for name in NUMBERS if numbers else ():
             setattr(self, name, numbers[name])
         if self.config.average_best > 1:
             self.best.kept = [Kept(*kept) for kept in numbers.get("kept", ())]
         if numbers:
             self.say(f"{self.folder}: resuming at step {self.step}")
+        if changes:
+            self.say(f"{self.folder}: goes on with other settings: {changes}")
         if self.workers.leads:
             metrics.forget_later(self.folder, self.step, self.evaluated)
         return bool(numbers)
@@ -330,6 +346,8 @@ class Trainer:
     def _log(self, entry: dict[str, Any]) -> None:
         if self.workers.leads:
             metrics.log(self.folder, entry)
+        if self.board is not None:
+            self.board.add(entry)
 
     # -- data -----------------------------------------------------------------------------
 
@@ -384,6 +402,12 @@ def _decode_dev(
     if not any(utterance.text.strip() for utterance in utterances):
         raise ConfigError(f"{config.dev}: no texts to measure word errors against")
     return load_corpus(utterances, cache, say)
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that are numbers; none is of no number."""
+    numbers = [value for value in values if np.isfinite(value)]
+    return float(np.mean(numbers)) if numbers else float("nan")
 
 
 def _say_nothing(message: str) -> None:

@@ -1,15 +1,21 @@
 """What a run writes down about itself: metrics.jsonl, a line per report and per evaluation."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+
+from hyperasr.files import replacing
 
 METRICS_FILE = "metrics.jsonl"
 
 
 def log(folder: Path, entry: dict[str, Any]) -> None:
-    """Add a line; JSON has no NaN, which a step that was skipped has for a loss."""
-    finite = {name: None if value != value else value for name, value in entry.items()}
+    """Add a line; JSON has no NaN, which the loss is where all steps were skipped."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in entry.items()
+    }
     with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps(finite, allow_nan=False) + "\n")
 
@@ -29,7 +35,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def forget_later(folder: Path, step: int, evaluated: int) -> None:
-    """Drop what was logged after the state that is resumed: it will be logged again."""
+    """Drop what was logged after the state that is resumed: it will be logged again.
+
+    Raises OutputError when there is no room; the lines stay.
+    """
     if not (folder / METRICS_FILE).exists():
         return
     kept = [
@@ -37,4 +46,5 @@ def forget_later(folder: Path, step: int, evaluated: int) -> None:
         for entry in read_metrics(folder)
         if entry["step"] <= (evaluated if "wer" in entry else step)
     ]
-    (folder / METRICS_FILE).write_text("".join(kept), encoding="utf-8")
+    with replacing(folder / METRICS_FILE) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")

@@ -1,5 +1,11 @@
-"""What a resumed run needs, in one file that is whole or not there: state.pt."""
+"""What a resumed run needs, in one file that is whole or not there: state.pt; its settings beside.
 
+state.pt        weights, their averages, the optimiser, counts
+settings.json   what was asked for
+"""
+
+import dataclasses
+import json
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -10,8 +16,12 @@ import torch
 
 from hyperasr.errors import ConfigError
 from hyperasr.files import replacing
+from hyperasr.train.config import TrainConfig
 
 STATE_FILE = "state.pt"
+SETTINGS_FILE = "settings.json"
+SHOWN = 40
+"""Characters of a setting that are told; paths may be long."""
 _BROKEN = (EOFError, KeyError, TypeError, ValueError, UnpicklingError, OSError, RuntimeError)
 
 
@@ -49,10 +59,39 @@ def load_state(folder: Path, parts: Mapping[str, Part], device: torch.device) ->
         state = torch.load(path, map_location=device, weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(state.pop(name))
-        return {"evaluated": state["step"], **state}
+        return {"evaluated": state["step"], "skipped": 0, **state}  # of runs before there were
     except _BROKEN as error:
         reason = str(error).splitlines()[0] if str(error) else "it is empty"
         raise ConfigError(
             f"{path} is damaged or of a model of other sizes ({reason[:100]}): "
             "choose another folder"
         ) from error
+
+
+def save_settings(folder: Path, config: TrainConfig) -> None:
+    """Write what a run is asked for; raises OutputError when there is no room."""
+    with replacing(folder / SETTINGS_FILE) as partial:
+        partial.write_text(config.to_json(), encoding="utf-8")
+
+
+def changed_settings(folder: Path, config: TrainConfig) -> str:
+    """Which settings are not those that the run in `folder` had, "" if all are: one line."""
+    try:
+        before = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it is there for people; a run can do without
+        return ""
+    now = json.loads(config.to_json())
+    known = {f.name: f.default for f in dataclasses.fields(config)}
+    missing = {name: list(d) if isinstance(d, tuple) else d for name, d in known.items()}
+    before = missing | before if isinstance(before, dict) else now
+    changes = [
+        f"{name} {_short(now[name])} (was {_short(before[name])})"
+        for name in now
+        if now[name] != before[name]
+    ]
+    return ", ".join(changes)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
