@@ -102,7 +102,9 @@ def test_the_average_follows_the_weights(tones, tmp_path):
 
 def test_every_step_is_made_at_its_learning_rate(tones, tmp_path):
     trainer, used = Trainer(config_of(tones), tmp_path), []
-    trainer.run(lambda _: used.append(trainer.learner.optimizer.param_groups[0]["lr"]))
+    trainer.run(
+        lambda _: used.append(trainer.learner.optimizers["optimizer"].param_groups[0]["lr"])
+    )
     shares = [1 / 3, 2 / 3, *[1] * 7, 3 / 4, 2 / 4, 1 / 4]
     assert used == pytest.approx([1e-2 * share for share in shares])
     assert [entry["learning_rate"] for entry in metrics(tmp_path)] == [*used[1:], 0.0]
