@@ -22,7 +22,6 @@ CORES = 8
 """CPU cores of an actor, at most, where nobody says how many."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else its C++ side warns on stderr of a missing network
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns that this will be so
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` copies the current folder to every node
 }
@@ -82,13 +81,14 @@ class Ear:
     def load(self, order: Order, device: Device) -> Loaded | HyperAsrError:
         """Load the model on the device, or say why that cannot be."""
         os.chdir(order.folder if os.path.isdir(order.folder) else "/")
-        from hyperasr import runtime  # the driver imports this file too, and needs no torch
-
-        runtime.settle(max(1, device.cores))
-        from hyperasr.transcribe import Transcriber
-
         said: list[str] = []
         try:
+            files = digests(order)  # first, as that is soon done
+            from hyperasr import runtime  # the driver imports this file too, and needs no torch
+
+            runtime.settle(max(1, device.cores))
+            from hyperasr.transcribe import Transcriber
+
             self.transcriber = Transcriber.load(
                 order.model,
                 "cuda" if device.gpu else "cpu",
@@ -98,7 +98,6 @@ class Ear:
                 said.append,
                 order.hearing,
             )
-            files = digests(order)
         except HyperAsrError as error:
             return error
         heard = self.transcriber

@@ -173,10 +173,14 @@ class Crew:
             ray.kill(worker.actor)
 
 
+def first_line(error: Exception) -> str:
+    """What Ray's errors of a connection say first."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def last_line(error: Exception) -> str:
-    """What Ray's errors say last: the reason itself."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    """What Ray's errors of an actor say last: the reason itself."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 # Actors -> an engine
@@ -337,7 +341,8 @@ def _connected(address: str) -> Iterator[None]:
     """Connected to a cluster, or to one of this machine alone that ends with it."""
     address = address or os.environ.get("RAY_ADDRESS", "")
     on_term = signal.getsignal(signal.SIGTERM)  # Ray puts its own in the place
-    with TemporaryDirectory(prefix="hyperasr-", ignore_cleanup_errors=True) as folder:
+    short = "/tmp" if os.path.isdir("/tmp") else None  # names of sockets in it may not be long
+    with TemporaryDirectory(prefix="hyperasr-", dir=short, ignore_cleanup_errors=True) as folder:
         own: dict[str, Any] = {
             "address": "local",
             "include_dashboard": False,
@@ -348,14 +353,15 @@ def _connected(address: str) -> Iterator[None]:
         if address:
             _knock(address)
         try:
-            ray.init(
-                **({"address": address} if address else own),
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-            )
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            where = address or "a cluster of this machine"
-            raise ConfigError(f"{where} cannot be used: {last_line(error)}") from error
+            with _speechless():
+                ray.init(
+                    **({"address": address} if address else own),
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                )
+        except (OSError, RuntimeError, ValueError) as error:
+            where = f"--address {address}" if address else "a cluster of this machine"
+            raise ConfigError(f"{where} cannot be used: {first_line(error)}") from error
         finally:
             signal.signal(signal.SIGTERM, on_term)
         try:
@@ -364,8 +370,25 @@ def _connected(address: str) -> Iterator[None]:
             ray.shutdown()
 
 
+@contextmanager
+def _speechless() -> Iterator[None]:
+    """Nothing to stderr: Ray's C++ side warns there of networks that are not needed."""
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""What a gRPC client says first, and empty settings; the answer is settings (4) too."""
+
+
 def _knock(address: str) -> None:
-    """See whether anybody answers: Ray itself would try for long and say much.
+    """See whether a head node answers: Ray itself would try for many minutes.
 
     Raises ConfigError.
     """
@@ -378,7 +401,11 @@ def _knock(address: str) -> None:
             "this machine belongs to"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+        with socket.create_connection((host.strip("[]"), int(port)), KNOCK) as door:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":  # else nobody answers to plain words
+                door.sendall(GREETING)
+                if door.recv(9)[3:4] != b"\x04":
+                    raise OSError("no head node of a Ray cluster listens there")
     except (OSError, OverflowError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ConfigError(
