@@ -170,7 +170,8 @@ def test_a_model_that_nodes_do_not_have_is_told(batch, cluster, tmp_path, monkey
     options = ["--engine", "ray", "--address", cluster.address]
     code, said = batch(tmp_path, *options, model="nowhere")
     assert code == 3
-    assert "node 127.0.0.1: nowhere: no such checkpoint folder" in said
+    assert said.startswith("hyperasr: node 127.0.0.1: nowhere: no such checkpoint folder")
+    assert said.count("\n") == 1
 
 
 def test_no_gpu_is_told(batch, cluster, tmp_path):

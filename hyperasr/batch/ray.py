@@ -87,6 +87,8 @@ class Crew:
         self._gpu, self._threads, self._say = gpu, threads, say
         self._files = digests(order)
         self._failures: Counter[Device] = Counter()
+        self._left_out: dict[str, bool] = {}
+        """What to say of nodes, and whether that was said: not before another can do the work."""
         self._looked = -TURN
 
     @property
@@ -131,13 +133,20 @@ class Crew:
             if found:
                 self._failures[device] = 0
                 self.ready.append(worker)
+        if self.ready:
+            self._tell_who_is_left_out()
 
     def _refuse(self, worker: Worker, error: HyperAsrError) -> None:
         ray.kill(worker.actor)
         refusal = type(error)(f"node {worker.device.address}: {error}")
-        if self.refusal is None or str(self.refusal) != str(refusal):  # once for all its devices
-            self._say(f"{refusal}; it is left out")
         self.refusal = self.refusal or refusal
+        self._left_out.setdefault(f"{refusal}; it is left out", False)  # once for all its devices
+
+    def _tell_who_is_left_out(self) -> None:
+        for message, told in self._left_out.items():
+            if not told:
+                self._say(message)
+                self._left_out[message] = True
 
     def _agreeing(self, found: Loaded | HyperAsrError, worker: Worker) -> bool:
         """Whether an actor hears as the others do; otherwise it is told how, and loads again.
@@ -223,12 +232,12 @@ class Cluster:
                         handout.gone(worker)
                         crew.lost(worker)
                         if not handout.lost(worker, item):
-                            yield item, _given_up(worker, error)
+                            yield item, given_up(worker, error)
                         continue
                     handout.done(worker, item)
                     if isinstance(result, Transcript):
                         heard(result.duration)
-                    yield item, _explained(result, worker, item)
+                    yield item, explained(result, worker, item)
 
         return engine
 
@@ -263,7 +272,7 @@ def kept(promises: list[Any]) -> list[Any]:
     return [*done, *more]
 
 
-def _given_up(worker: Worker, error: RayError) -> AudioError:
+def given_up(worker: Worker, error: RayError) -> AudioError:
     """Why a recording is not handed out again. Raises an error of Python's: that is a bug."""
     if isinstance(error, RayTaskError):
         raise error
@@ -273,7 +282,7 @@ def _given_up(worker: Worker, error: RayError) -> AudioError:
     )
 
 
-def _explained(
+def explained(
     result: Transcript | AudioError, worker: Worker, item: Item
 ) -> Transcript | AudioError:
     """The result, with more to say where the node lacks a file that is here."""
