@@ -58,7 +58,7 @@ CPU = Device("id", "10.0.0.2", 0, 1, gpu=False)
 
 def order(model):
     decoding = DecodingOptions(beam_size=1)
-    return Order(str(model), 4, "float32", decoding, HearingOptions())
+    return Order(str(model), 4, "float32", decoding, HearingOptions(), os.getcwd())
 
 
 @pytest.fixture

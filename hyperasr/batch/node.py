@@ -5,7 +5,7 @@ A node loads the model as the driver orders it, says what it has loaded, and hea
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,8 @@ class Order:
     compute_type: str
     decoding: "DecodingOptions"
     hearing: HearingOptions
-    folder: str = field(default_factory=os.getcwd)
-    """What names of files are relative to."""
+    folder: str = ""
+    """What names of files are relative to, for another machine."""
 
 
 @dataclass(frozen=True, slots=True)

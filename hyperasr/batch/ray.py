@@ -52,6 +52,8 @@ KNOCK = 5.0
 """Seconds that an address has to answer in."""
 STORE = 80 * 2**20
 """Bytes of shared memory of a cluster of our own; transcripts are small, Ray wants that much."""
+
+
 # Devices -> actors
 
 
@@ -66,13 +68,7 @@ class Worker:
 class Crew:
     """The actors: one on each device, started again when they die, and on nodes that join."""
 
-    def __init__(
-        self,
-        order: Order,
-        gpu: bool,
-        threads: int,
-        say: Callable[[str], None],
-    ):
+    def __init__(self, order: Order, gpu: bool, threads: int, say: Callable[[str], None]):
         self.order = order
         self.loaded: Loaded | None = None
         """What the first has loaded; the others have to agree."""
@@ -180,11 +176,6 @@ class Crew:
         """End all actors."""
         for worker in (*self.ready, *self.loading.values()):
             ray.kill(worker.actor)
-
-
-def first_line(error: Exception) -> str:
-    """What Ray's errors of a connection say first."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def last_line(error: Exception) -> str:
@@ -370,7 +361,7 @@ def _connected(address: str) -> Iterator[None]:
                 )
         except (OSError, RuntimeError, ValueError) as error:
             where = f"--address {address}" if address else "a cluster of this machine"
-            raise ConfigError(f"{where} cannot be used: {first_line(error)}") from error
+            raise ConfigError(f"{where} cannot be used: {' '.join(str(error).split())}") from error
         finally:
             signal.signal(signal.SIGTERM, on_term)
         try:

@@ -1,8 +1,9 @@
 """`--engine`: who hears the recordings of a batch. No torch at the top of this file."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Annotated, Any
@@ -95,6 +96,7 @@ def _on_a_cluster(
         raise ConfigError('--engine ray needs Ray: pip install "hyperasr[ray]"') from error
     from hyperasr.batch.handout import longest_first
 
+    order = replace(order, folder=os.getcwd())
     with ray.joined(address, order, device, threads, tell) as cluster:
         found = cluster.loaded
         yield Hearer(found.name, found.sha256, found.settings, cluster.engine, longest_first)
