@@ -152,7 +152,7 @@ def test_ctrl_c_ends_it_soon_with_all_that_it_began_and_one_machine_goes_on(
     thread.join()
     assert code == 130
     assert "the same command goes on with them" in said
-    assert took < 20
+    assert took < 60  # a second where nothing else runs
     begun = len(records(tmp_path))
     assert 3 <= begun < FILES
     for _ in range(100):  # what is killed takes a moment to go
@@ -171,8 +171,9 @@ def test_a_model_that_nodes_do_not_have_is_told(batch, cluster, tmp_path, monkey
     options = ["--engine", "ray", "--address", cluster.address]
     code, said = batch(tmp_path, *options, model="nowhere")
     assert code == 3
-    assert said.startswith("hyperasr: node 127.0.0.1: nowhere: no such checkpoint folder")
-    assert said.count("\n") == 1
+    said = [line for line in said.splitlines() if "waiting" not in line]  # on a slow machine
+    assert len(said) == 1
+    assert said[0].startswith("hyperasr: node 127.0.0.1: nowhere: no such checkpoint folder")
 
 
 def test_no_gpu_is_told(batch, cluster, tmp_path):

@@ -9,6 +9,7 @@ torch in the actors.
 
 import logging
 import os
+import secrets
 import signal
 import socket
 from collections import Counter
@@ -330,7 +331,10 @@ def _first(crew: Crew, say: Callable[[str], None]) -> Loaded:
         if crew.refusal and not crew.there:
             raise crew.refusal
         if not told and monotonic() - begun > PATIENCE:
-            say(f"waiting for one of {len(crew.loading)} devices: other work may hold them")
+            say(
+                f"waiting for one of {len(crew.loading)} devices: "
+                "they load the model, or other work holds them"
+            )
             told = True
     assert crew.loaded is not None
     return crew.loaded
@@ -343,31 +347,49 @@ def _connected(address: str) -> Iterator[None]:
     on_term = signal.getsignal(signal.SIGTERM)  # Ray puts its own in the place
     short = "/tmp" if os.path.isdir("/tmp") else None  # names of sockets in it may not be long
     with TemporaryDirectory(prefix="hyperasr-", dir=short, ignore_cleanup_errors=True) as folder:
-        own: dict[str, Any] = {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": STORE,
-            "_node_ip_address": "127.0.0.1",
-            "_temp_dir": folder,
-        }
         if address:
             _knock(address)
         try:
             with _speechless():
                 ray.init(
-                    **({"address": address} if address else own),
+                    **({"address": address} if address else _own(folder)),
                     log_to_driver=False,
                     logging_level=logging.CRITICAL,
                 )
         except (OSError, RuntimeError, ValueError) as error:
             where = f"--address {address}" if address else "a cluster of this machine"
-            raise ConfigError(f"{where} cannot be used: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"{where} cannot be used: {_reason(error)}") from error
         finally:
             signal.signal(signal.SIGTERM, on_term)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _own(folder: str) -> dict[str, Any]:
+    """The settings of a cluster of this machine alone, that nobody else can reach or use."""
+    if (
+        "RAY_AUTH_TOKEN_PATH" not in os.environ
+    ):  # else Ray writes one into the home folder, for good
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    return {
+        "address": "local",
+        "include_dashboard": False,
+        "object_store_memory": STORE,
+        "_node_ip_address": "127.0.0.1",
+        "_temp_dir": folder,
+    }
+
+
+def _reason(error: Exception) -> str:
+    """Why Ray could not connect, in one line."""
+    if "InvalidAuthToken" in f"{error} {error.__cause__}":
+        return (
+            "it wants a token: set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its head "
+            "node, or use --address auto there"
+        )
+    return " ".join(str(error).split())
 
 
 @contextmanager
