@@ -152,7 +152,7 @@ def test_ctrl_c_ends_it_soon_with_all_that_it_began_and_one_machine_goes_on(
     thread.join()
     assert code == 130
     assert "the same command goes on with them" in said
-    assert took < 60  # a second where nothing else runs
+    assert took < 60  # on a machine that is slow
     begun = len(records(tmp_path))
     assert 3 <= begun < FILES
     for _ in range(100):  # what is killed takes a moment to go
