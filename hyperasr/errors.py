@@ -8,6 +8,7 @@ HyperAsrError          a person can act on the message; the command line prints 
 ├── ManifestError      a list of recordings or transcripts cannot be used
 ├── TextError          a text to learn from or measure on cannot be read
 ├── ConfigError        settings that contradict each other
+├── ClusterError       a cluster was lost on the way
 └── OutputError        a result could not be written
 
 Anything else that escapes is a bug and keeps its traceback.
@@ -50,6 +51,10 @@ class TextError(HyperAsrError):
 
 class ConfigError(HyperAsrError):
     """Two settings contradict each other."""
+
+
+class ClusterError(HyperAsrError):
+    """The machines that did the work are gone."""
 
 
 class OutputError(HyperAsrError):
