@@ -15,6 +15,7 @@ import typer
 
 from hyperasr import __version__
 from hyperasr.cli import (
+    average,
     batch,
     bench,
     import_speechbrain,
@@ -43,6 +44,7 @@ for command in (
     batch.batch,
     score.score,
     train.train,
+    average.average,
     import_speechbrain.import_speechbrain,
     bench.bench,
 ):
