@@ -63,8 +63,10 @@ def blocks(source: Path | str, seconds: float = 30.0) -> Iterator[Waveform]:
     yield from _cut(pieces, size)
 
 
-def duration(source: Path | str) -> float | None:
+def duration(source: Path | str, ask_ffmpeg: bool = True) -> float | None:
     """Return the seconds that the header states, or None where it states none.
+
+    ffmpeg, a program to start, is asked about what libsndfile cannot read if it may be.
 
     Raises AudioError when there is no such file, or nothing in it.
     """
@@ -75,7 +77,7 @@ def duration(source: Path | str) -> float | None:
     path = _regular_file(source)
     with _libsndfile(path) as sound:
         if sound is None:
-            return _ffprobe_duration(path)
+            return _ffprobe_duration(path) if ask_ffmpeg else None
         seconds = sound.stated / sound.samplerate
         return seconds if seconds < FOREVER else None
 

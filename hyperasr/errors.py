@@ -9,6 +9,7 @@ HyperAsrError          a person can act on the message; the command line prints 
 ├── TextError          a text to learn from or measure on cannot be read
 ├── ConfigError        settings that contradict each other
 ├── WorkerError        another process of a training run is gone
+├── ClusterError       a cluster was lost on the way
 └── OutputError        a result could not be written
 
 Anything else that escapes is a bug and keeps its traceback.
@@ -55,6 +56,10 @@ class ConfigError(HyperAsrError):
 
 class WorkerError(HyperAsrError):
     """Another process of a training run ended before the run did."""
+
+
+class ClusterError(HyperAsrError):
+    """The machines that did the work are gone."""
 
 
 class OutputError(HyperAsrError):

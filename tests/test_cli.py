@@ -129,6 +129,22 @@ def test_folders_patterns_and_lists_are_searched_and_the_tree_is_kept(tmp_path, 
     assert (tmp_path / "talks/deep/a.txt").exists()
 
 
+def test_files_named_one_by_one_lie_beside_each_other_where_they_can(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x/a.wav", "y/deep/b.wav", "y/a.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def written(*inputs: str) -> list[str]:
+        assert run(*inputs, "-o", "-".join(inputs).replace("/", "")).exit_code == 0
+        out = tmp_path / "-".join(inputs).replace("/", "")
+        return sorted(str(path.relative_to(out)) for path in out.rglob("*.txt"))
+
+    assert written("x/a.wav", "y/deep/b.wav") == ["a.txt", "b.txt"]
+    assert written("x/a.wav", "y/deep/b.wav", "y/a.wav") == ["x/a.txt", "y/a.txt", "y/deep/b.txt"]
+    assert written("x/a.wav", "y/deep") == ["x/a.txt", "y/deep/b.txt"]
+
+
 def test_inputs_that_lead_nowhere_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     nothing = run(tmp_path / "empty")

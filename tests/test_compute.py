@@ -116,10 +116,11 @@ def test_an_encoder_that_rounds_to_nonsense_is_not_chosen(monkeypatch):
     assert prepare(encoder, "auto")[1] == "float32"
 
 
-def test_bfloat16_layers_are_packed_where_torch_can():
-    kinds = [type(module) for module in fold(Encoder(SMALL), torch.bfloat16).modules()]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_linear_layers_are_packed_where_torch_can(dtype):
+    kinds = [type(module) for module in fold(Encoder(SMALL), dtype).modules()]
     packable = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    assert kinds.count(PackedLinear) == (2 + SMALL.n_layers * 3 if packable else 0)
+    assert kinds.count(PackedLinear) == (2 + SMALL.n_layers * 6 if packable else 0)
 
 
 def test_an_unknown_compute_type_is_refused_with_those_that_are_known():

@@ -102,7 +102,9 @@ def test_the_average_follows_the_weights(tones, tmp_path):
 
 def test_every_step_is_made_at_its_learning_rate(tones, tmp_path):
     trainer, used = Trainer(config_of(tones), tmp_path), []
-    trainer.run(lambda _: used.append(trainer.learner.optimizer.param_groups[0]["lr"]))
+    trainer.run(
+        lambda _: used.append(trainer.learner.optimizers["optimizer"].param_groups[0]["lr"])
+    )
     shares = [1 / 3, 2 / 3, *[1] * 7, 3 / 4, 2 / 4, 1 / 4]
     assert used == pytest.approx([1e-2 * share for share in shares])
     assert [entry["learning_rate"] for entry in metrics(tmp_path)] == [*used[1:], 0.0]
@@ -318,3 +320,25 @@ def check_refusal(config: TrainConfig, folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"state\.pt"):
         Trainer(config, folder)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_muon_has_the_matrices_of_blocks_and_adamw_all_else(tones, tmp_path):
+    learner = Trainer(config_of(tones, optimizer="muon", steps=1), tmp_path).learner
+    held = {
+        name: {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for name, optimizer in learner.optimizers.items()
+    }
+    assert held["muon"].isdisjoint(held["optimizer"])
+    assert held["muon"] | held["optimizer"] == {id(p) for p in learner.parameters}
+    names = {name for name, p in learner.encoder.named_parameters() if id(p) in held["muon"]}
+    assert "blocks.1.ffn_in.1.weight" in names
+    assert all(name.startswith("blocks.") and name.endswith("weight") for name in names)
+
+
+def test_a_run_with_muon_that_is_stopped_and_resumed_ends_as_if_it_was_not(tones, tmp_path):
+    config = config_of(tones, optimizer="muon")
+    Trainer(config, tmp_path / "whole").run()
+    first = Trainer(config, tmp_path / "cut")
+    first.run(stop=lambda: first.step == 6)
+    Trainer(config, tmp_path / "cut").run()
+    check_same(tmp_path / "cut", tmp_path / "whole")

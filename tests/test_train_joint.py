@@ -160,7 +160,7 @@ def test_settings_of_the_optimiser_may_change_in_a_resumed_run(tones, tmp_path):
     Trainer(config_of(tones, steps=2), tmp_path).run()
     trainer = Trainer(config_of(tones, steps=3, weight_decay=0.5, adam_epsilon=1e-9), tmp_path)
     trainer.run()
-    (group,) = trainer.learner.optimizer.param_groups
+    (group,) = trainer.learner.optimizers["optimizer"].param_groups
     assert (group["weight_decay"], group["eps"]) == (0.5, 1e-9)
 
 

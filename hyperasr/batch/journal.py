@@ -20,6 +20,7 @@ from typing import Any
 
 from hyperasr.batch.plan import Item
 from hyperasr.errors import ConfigError, OutputError
+from hyperasr.folder import find_checkpoint
 
 NAME = ".hyperasr-journal.jsonl"
 BLOCK = 2**20  # bytes hashed at a time
@@ -146,6 +147,18 @@ def settings_digest(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
     """One digest of settings and of the content of files."""
     content = [digest(path) for path in files]
     return hashlib.sha256(json.dumps([settings, content], sort_keys=True).encode()).hexdigest()
+
+
+def decisive_files(model: str, lm: str | None) -> list[Path]:
+    """The files of a checkpoint, and of a language model that was named, that decide what is heard.
+
+    Raises CheckpointError when there is no such checkpoint.
+    """
+    folder = find_checkpoint(model)
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix != ".md"]
+    if lm not in (None, "none"):
+        files += [Path(str(lm)), Path(str(lm)).with_name("unigrams.txt")]
+    return files
 
 
 def _useless(folder: Path, error: OSError) -> ConfigError:

@@ -15,6 +15,7 @@ import typer
 
 from hyperasr import __version__
 from hyperasr.cli import (
+    average,
     batch,
     bench,
     curves,
@@ -45,6 +46,7 @@ for command in (
     score.score,
     train.train,
     curves.curves,
+    average.average,
     import_speechbrain.import_speechbrain,
     bench.bench,
 ):

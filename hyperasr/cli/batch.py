@@ -6,17 +6,19 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hyperasr import __version__, writers
-from hyperasr.batch.journal import Journal, settings_digest
+from hyperasr.batch.journal import Journal, decisive_files, settings_digest
+from hyperasr.batch.node import Order
 from hyperasr.batch.plan import Item, check, mirror
 from hyperasr.batch.report import NAME as REPORT
 from hyperasr.batch.report import Report
-from hyperasr.batch.run import Leftovers, Outcome, finished, local, run
+from hyperasr.batch.run import Leftovers, Outcome, finished, run
 from hyperasr.cli import options
+from hyperasr.cli.engines import Address, EngineChoice, EngineName, Hearer, hearer
 from hyperasr.cli.inputs import recordings
 from hyperasr.cli.options import (
     Alpha,
@@ -51,13 +53,9 @@ from hyperasr.cli.options import (
 )
 from hyperasr.cli.progress import Watch
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, nobody, say
-from hyperasr.errors import OutputError
-from hyperasr.folder import find_checkpoint
+from hyperasr.errors import ClusterError, OutputError
 from hyperasr.stretches import DEFAULT_HEARING
 from hyperasr.subtitles import DEFAULT_RULES, CueRules
-
-if TYPE_CHECKING:
-    from hyperasr.transcribe import Transcriber
 
 
 def batch(
@@ -91,6 +89,8 @@ def batch(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")
     ] = False,
+    engine: EngineChoice = EngineName.local,
+    address: Address = None,
     model: Model = "hyperconformer-en",
     device: Device = "auto",
     compute_type: ComputeType = "auto",
@@ -126,6 +126,8 @@ def batch(
     """
     if skip_existing and not resume:
         raise typer.BadParameter("--skip-existing and --overwrite contradict each other")
+    if address is not None and engine is EngineName.local:
+        raise typer.BadParameter("--address is for --engine ray: add it")
     formats = {name: writers.suffix(name)[1:] for name in options.formats(output_format)}
     suffixes = list(formats.values())
     rules = CueRules(
@@ -154,70 +156,68 @@ def batch(
 
         runtime.settle(threads)
         from hyperasr.decoding import DecodingOptions
-        from hyperasr.transcribe import Transcriber
 
         decoding = DecodingOptions(
             lm, beam_size, alpha, beta, nbest, rescore, expected, hotword_weight
         )
-        transcriber = Transcriber.load(
-            model, device, batch_size, compute_type, decoding, tell, hearing
-        )
-        options.tell_what_shows_nowhere(list(formats), nbest, min_confidence, rules, tell)
-        told = {
-            **transcriber.settings,
-            "min_confidence": min_confidence,
-            "subtitles": asdict(rules),
-            "formats": list(formats),
-        }
-        settings = _digest(transcriber, told, model, lm)
-        if not resume:
-            journal.clear()
-        with console.status("comparing with the journal") as status:
-            if quiet:
-                status.stop()
-            done = finished(asked, journal, settings, suffixes)
-        todo = [item for item in asked if item not in done]
-        tell(_intention(len(items), todo, journal))
-        begun, watch, leftovers = monotonic(), Watch(todo, quiet), Leftovers(output_dir, items)
-        work = run(
-            todo,
-            local(transcriber, watch.heard),
-            lambda transcript: {
-                suffix: writers.write(transcript, name, rules, min_confidence)
-                for name, suffix in formats.items()
-            },
-            journal,
-            settings,
-            watch.started,
-        )
-        outcomes, interrupted = _watched(work, watch, journal, fail_fast)
-        leftovers.remove()
-        report = Report(
-            transcriber.name,
-            transcriber.sha256,
-            told,
-            len(items),
-            len(items) - len(todo),
-            tuple(outcomes),
-            found.unlisted,
-            monotonic() - begun,
-            interrupted,
-        )
-        _end(report, output_dir, tell)
+        order = Order(model, batch_size, compute_type, decoding, hearing)
+        with (
+            _interruptible(),
+            hearer(engine, address, order, device, threads, tell) as found_model,
+        ):
+            options.tell_what_shows_nowhere(list(formats), nbest, min_confidence, rules, tell)
+            told = {
+                **found_model.settings,
+                "min_confidence": min_confidence,
+                "subtitles": asdict(rules),
+                "formats": list(formats),
+            }
+            settings = _digest(found_model, told, model, lm)
+            if not resume:
+                journal.clear()
+            with console.status("comparing with the journal") as status:
+                if quiet:
+                    status.stop()
+                done = finished(asked, journal, settings, suffixes)
+            todo = [item for item in asked if item not in done]
+            tell(_intention(len(items), todo, journal))
+            begun, watch, leftovers = monotonic(), Watch(todo, quiet), Leftovers(output_dir, items)
+            work = run(
+                found_model.in_order(todo),
+                found_model.engine(watch.heard),
+                lambda transcript: {
+                    suffix: writers.write(transcript, name, rules, min_confidence)
+                    for name, suffix in formats.items()
+                },
+                journal,
+                settings,
+                watch.started,
+            )
+            outcomes, interrupted = _watched(work, watch, journal, fail_fast)
+            leftovers.remove()
+            report = Report(
+                found_model.name,
+                found_model.sha256,
+                told,
+                len(items),
+                len(items) - len(todo),
+                tuple(outcomes),
+                found.unlisted,
+                monotonic() - begun,
+                interrupted,
+            )
+            _end(report, output_dir, tell)
 
 
 def _has_all(item: Item, folder: Path, suffixes: list[str]) -> bool:
     return all((folder / f"{item.result}.{suffix}").exists() for suffix in suffixes)
 
 
-def _digest(transcriber: "Transcriber", told: dict[str, Any], model: str, lm: str | None) -> str:
+def _digest(heard_by: Hearer, told: dict[str, Any], model: str, lm: str | None) -> str:
     """Of everything but the recording that decides what is written."""
-    folder = find_checkpoint(model)
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix != ".md"]
-    if lm not in (None, "none"):
-        files += [Path(str(lm)), Path(str(lm)).with_name("unigrams.txt")]
     decides = {name: value for name, value in told.items() if name != "formats"}
-    return settings_digest(decides | {"version": __version__, "model": transcriber.name}, files)
+    decides |= {"version": __version__, "model": heard_by.name}
+    return settings_digest(decides, decisive_files(model, lm))
 
 
 def _intention(count: int, todo: list[Item], journal: Journal) -> str:
@@ -234,7 +234,7 @@ def _watched(
     """What comes of the work, and whether somebody interrupted it."""
     outcomes: list[Outcome] = []
     try:
-        with closing(work), _interruptible():
+        with closing(work):
             for outcome in work:
                 outcomes.append(outcome)
                 watch.finished(outcome)
@@ -244,6 +244,8 @@ def _watched(
                         break
     except KeyboardInterrupt:
         return outcomes, True
+    except ClusterError as error:
+        say(str(error))
     finally:
         watch.close()
     return outcomes, False
@@ -272,8 +274,8 @@ def _end(report: Report, folder: Path, tell: Callable[[str], None]) -> None:
     if report.interrupted:
         say(f"interrupted; {report.left} files are left, the same command goes on with them")
         raise typer.Exit(INTERRUPTED)
-    if report.failures:
+    if report.failures or report.left:
         left = f"; {report.left} were not begun" if report.left else ""
         say(f"{len(report.failures)} of {report.planned} files failed{left}")
-    if failed:
+    if failed or report.left:
         raise typer.Exit(FAILED)

@@ -4,7 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -241,12 +241,21 @@ def _plan(inputs: list[str], output_dir: str, formats: list[str]) -> _Plan:
         return _Plan(dict.fromkeys(paths), found.unlisted)
     items = mirror(found, ["stdin"] if stdin else [])
     items += tuple(Item(path, "stdin", 0) for path in stdin)
+    if output_dir != "source":
+        items = _side_by_side(items, named)
     folder = found.base if output_dir == "source" else Path(output_dir)
     try:
         check(items, folder, [writers.suffix(name)[1:] for name in formats])
     except ConfigError as error:
         raise typer.BadParameter(str(error), param_hint="--output-dir") from error
     return _Plan({item.path: folder / item.result for item in items}, found.unlisted)
+
+
+def _side_by_side(items: tuple[Item, ...], named: list[str]) -> tuple[Item, ...]:
+    """Results by the bare names of files that were all named one by one, if no two would meet."""
+    bare = tuple(replace(item, result=_name(item.path).stem) for item in items)
+    alone = {item.path for item in items} <= {Path(STDIN), *map(Path, named)}
+    return bare if alone and len({item.result for item in bare}) == len(bare) else items
 
 
 def _deliver(

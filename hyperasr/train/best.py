@@ -1,14 +1,11 @@
 """The best checkpoints of a run by WER on dev, and the mean of their weights."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from hyperasr.checkpoint import load_checkpoint, save_checkpoint
+from hyperasr.train.average import average
 
 FOLDER = "kept"
 
@@ -50,18 +47,4 @@ class Best:
 
     def write_mean(self, folder: Path) -> None:
         """Write a checkpoint whose weights are the means of those of the best."""
-        first, *others = [load_checkpoint(self.folder / kept.name) for kept in self.kept]
-        _average(first.encoder, [other.encoder for other in others])
-        if first.decoder is not None:
-            _average(first.decoder, [other.decoder for other in others if other.decoder])
-        save_checkpoint(
-            folder, first.encoder, first.features, first.tokens, half=True, decoder=first.decoder
-        )
-
-
-@torch.no_grad()
-def _average(model: nn.Module, others: Sequence[nn.Module]) -> None:
-    """Replace the weights of `model` by the means of its own and of those of `others`."""
-    states = [other.state_dict() for other in others]
-    for name, tensor in model.state_dict().items():
-        tensor.copy_(torch.stack([tensor, *(state[name] for state in states)]).mean(dim=0))
+        average([self.folder / kept.name for kept in self.kept], folder)

@@ -46,6 +46,8 @@ class TrainConfig:
     schedule: str = "linear"
     """Of the learning rate after the warm-up: "linear" stays and then falls as above, "noam" falls
     with the square root of the step from the start (arXiv:1706.03762)."""
+    optimizer: str = "adamw"
+    """Or "muon" for the linear layers of blocks and AdamW for all else."""
     learning_rate: float = 1.5e-3
     """The highest."""
     adam_epsilon: float = 1e-8
@@ -63,6 +65,11 @@ class TrainConfig:
     """Losses of a batch are divided by its "token" or "utterance" number: what is clipped."""
     middle_loss: float = 0.3
     """Share of the CTC loss that is taken on the middle block (arXiv:2102.03216)."""
+    phones: str = ""
+    """A pronouncing dictionary: the middle block's loss is on the phones of the texts then."""
+    consistency: float = 0.0
+    """Weight of the disagreement between two hearings of every utterance, masked differently, as in
+    CR-CTC (arXiv:2410.05101); 0 hears it once. A step then computes twice its batch."""
 
     batch_seconds: float = 120.0
     max_batch: int = 1000
@@ -117,6 +124,8 @@ class TrainConfig:
         """Refuse settings that contradict each other."""
         if self.average_best > 1 and not self.dev:
             raise ConfigError("train: average_best needs dev, a manifest to tell which are best")
+        if self.phones and not self.middle_loss:
+            raise ConfigError("train: phones are what the middle block learns: give middle_loss")
         if self.epochs and self.first_steps:
             raise ConfigError("train: first_steps needs steps: leave epochs away")
         if self.max_utterance > self.batch_seconds:
@@ -129,7 +138,11 @@ class TrainConfig:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
-_CHOICES = {"schedule": ("linear", "noam"), "loss_per": ("token", "utterance")}
+_CHOICES = {
+    "schedule": ("linear", "noam"),
+    "optimizer": ("adamw", "muon"),
+    "loss_per": ("token", "utterance"),
+}
 _TINY, _BELOW_ONE = 1e-9, 1.0 - 1e-9
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("dropout", 0, _BELOW_ONE),
@@ -148,6 +161,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("ctc_weight", _TINY, 1),
     ("label_smoothing", 0, _BELOW_ONE),
     ("middle_loss", 0, _BELOW_ONE),
+    ("consistency", 0, 100),
     ("batch_seconds", _TINY, 1e6),
     ("max_batch", 1, 1e9),
     ("length_step", _TINY, 1e6),
@@ -226,7 +240,7 @@ def _beside(path: Path, name: str, value: Any) -> Any:
         return [str(path.parent / one) if isinstance(one, str) else one for one in value]
     if name == "init" and isinstance(value, str) and "/" in value:  # else it may be a name
         return str(path.parent / value)
-    if name == "dev" and isinstance(value, str) and value:
+    if name in ("dev", "phones") and isinstance(value, str) and value:
         return str(path.parent / value)
     return value
 

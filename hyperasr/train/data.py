@@ -27,6 +27,7 @@ from hyperasr.tokens import Tokens
 from hyperasr.train.augment import background, change_speed, room_noise
 from hyperasr.train.config import TrainConfig
 from hyperasr.train.parallel import Workers
+from hyperasr.train.phones import Pronunciations
 
 PAUSES = 0.1, 1.0
 """Seconds between utterances that are joined, at least and at most."""
@@ -74,6 +75,23 @@ class Batch:
     """What a summed loss is multiplied by to be per token of the whole batch."""
     tokens_each: float = 1.0
     """Of an utterance of the whole batch, on average."""
+    hearings: int = 1
+    """How often every utterance is in it: all once, then all again."""
+    phones: tuple[Tensor, Tensor] | None = None
+    """All ids, then the length of each utterance (B,), 0 where the dictionary lacks a word."""
+
+    def twice(self) -> "Batch":
+        """Every utterance, then every utterance again; a loss per token stays what it is."""
+        return replace(
+            self,
+            waveforms=self.waveforms.repeat(2, 1),
+            lengths=self.lengths.repeat(2),
+            targets=self.targets.repeat(2),
+            target_lengths=self.target_lengths.repeat(2),
+            phones=self.phones and (self.phones[0].repeat(2), self.phones[1].repeat(2)),
+            weight=self.weight / 2,
+            hearings=2,
+        )
 
 
 def load_corpus(
@@ -233,11 +251,17 @@ def padded_length(duration: float, step: float) -> float:
 
 
 def make_batch(
-    corpus: Corpus, picks: list[Pick], tokens: Tokens, step: float, workers: Workers | None = None
+    corpus: Corpus,
+    picks: list[Pick],
+    tokens: Tokens,
+    step: float,
+    workers: Workers | None = None,
+    pronunciations: Pronunciations | None = None,
 ) -> Batch:
     """Cut out a worker's share of `picks`, change speeds, pad to a multiple of `step` seconds."""
     workers = workers or Workers()
-    ids = [tokens.encode(_text(corpus, pick)) for pick in picks]
+    texts = [_text(corpus, pick) for pick in picks]
+    ids = [tokens.encode(text) for text in texts]
     count = max(len(picks), sum(map(len, ids)))  # background has none
     mine = range(workers.rank, len(picks), workers.count)
     weight = 1 / count if mine else 0.0  # a worker without work joins in with no weight
@@ -247,6 +271,12 @@ def make_batch(
     padded = torch.zeros(len(mine), round(padded_length(longest, step) * audio.SAMPLE_RATE))
     for row, waveform in zip(padded, waveforms, strict=True):
         row[: len(waveform)] = waveform
+    phones = None
+    if pronunciations is not None:
+        spoken = [
+            torch.tensor(pronunciations.encode(texts[i]) or [], dtype=torch.int64) for i in mine
+        ]
+        phones = torch.cat(spoken), torch.tensor([len(one) for one in spoken])
     return Batch(
         waveforms=padded,
         lengths=torch.tensor([len(waveform) for waveform in waveforms]),
@@ -254,6 +284,7 @@ def make_batch(
         target_lengths=torch.tensor([len(ids[i]) for i in mine]),
         weight=weight,
         tokens_each=count / len(picks),
+        phones=phones,
     )
 
 

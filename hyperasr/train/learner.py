@@ -33,8 +33,13 @@ class Learner:
         *,
         bfloat16: bool = False,
         base: Checkpoint | None = None,
+        phones: int = 0,
     ):
-        """A new model, or with `base` one that goes on from there, with the tokens added since."""
+        """A new model, or with `base` one that goes on from there, with the tokens added since.
+
+        With `phones`, the middle block learns to hear so many, through a head of its own that no
+        checkpoint keeps.
+        """
         if base is None and config.model not in CONFIGS:
             raise ConfigError(f"train: no model {config.model!r}; known: {', '.join(CONFIGS)}")
         self.config, self.tokens, self.bfloat16 = config, tokens, bfloat16
@@ -49,14 +54,16 @@ class Learner:
             known = base.decoder.config if base and base.decoder else None
             self.decoder = AttentionDecoder(self._decoder_sizes(known)).to(device)
             models.append(self.decoder)
+        self.phone_head = nn.Linear(sizes.d_model, phones + 1).to(device) if phones else None
         if base is not None:
             _take_over(self.features, base.features)
             _take_over(self.encoder, base.encoder)
             if self.decoder is not None and base.decoder is not None:
                 _take_over(self.decoder, base.decoder)
         self.averages = [AveragedModel(model, multi_avg_fn=self._average) for model in models]
+        models += [self.phone_head] if self.phone_head else []
         self.parameters = [p for model in models for p in model.parameters()]
-        self.optimizer = torch.optim.AdamW(self.parameters, betas=(0.9, 0.98), fused=True)
+        self.optimizers = _optimizers(config.optimizer, models)
 
     def _decoder_sizes(self, known: AttentionDecoderConfig | None) -> AttentionDecoderConfig:
         """As wide as the encoder; characters have no marks, so the blank begins and ends texts."""
@@ -86,15 +93,23 @@ class Learner:
             batch,
             self.config,
             bfloat16=self.bfloat16,
+            phone_head=self.phone_head,
         )
+
+    def forget_gradients(self) -> None:
+        """Before the next step."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def update(self, learning_rate: float) -> None:
         """Follow the gradients, and the averages the weights."""
         config = self.config
-        for group in self.optimizer.param_groups:  # a resumed run may have changed its settings
-            group["lr"], group["eps"] = learning_rate, config.adam_epsilon
-            group["weight_decay"] = config.weight_decay
-        self.optimizer.step()
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:  # a resumed run may have changed its settings
+                group["lr"], group["weight_decay"] = learning_rate, config.weight_decay
+                if name == "optimizer":
+                    group["eps"] = config.adam_epsilon
+            optimizer.step()
         self.averages[0].update_parameters(self.encoder)
         if self.decoder is not None:
             self.averages[1].update_parameters(self.decoder)
@@ -129,7 +144,9 @@ class Learner:
         }
         if self.decoder is not None:
             parts |= {"decoder": self.decoder, "decoder_average": self.averages[1]}
-        return {**parts, "optimizer": self.optimizer}
+        if self.phone_head is not None:
+            parts["phone_head"] = self.phone_head
+        return {**parts, **self.optimizers}
 
     @torch.no_grad()
     def measure_features(self, waveforms: Sequence[Tensor]) -> None:
@@ -153,6 +170,28 @@ class Learner:
         decay = min(self.config.average_decay, (1 + taken) / (10 + taken))
         for kept, new in zip(averaged, current, strict=True):
             kept.lerp_(new, 1 - decay)
+
+
+def _optimizers(kind: str, models: Sequence[nn.Module]) -> dict[str, torch.optim.Optimizer]:
+    """AdamW for everything, or for all but the matrices of linear layers inside of blocks.
+
+    Muon makes the singular values of an update equal; what maps from or to features, tokens and
+    single frames is left to AdamW (Jordan et al. 2024; step sizes as in arXiv:2502.16982).
+    """
+    matrices = [
+        module.weight
+        for model in models
+        for name, module in model.named_modules()
+        if kind == "muon" and isinstance(module, nn.Linear) and name.startswith("blocks.")
+    ]
+    known = set(map(id, matrices))
+    others = [p for model in models for p in model.parameters() if id(p) not in known]
+    found: dict[str, torch.optim.Optimizer] = {
+        "optimizer": torch.optim.AdamW(others, betas=(0.9, 0.98), fused=True)
+    }
+    if matrices:
+        found["muon"] = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw")
+    return found
 
 
 @torch.no_grad()

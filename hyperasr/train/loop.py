@@ -37,6 +37,7 @@ from hyperasr.train.data import Batch, Corpus, Pick, load_corpus, make_batch, pl
 from hyperasr.train.evaluate import Evaluation, Listener, score
 from hyperasr.train.learner import Learner
 from hyperasr.train.parallel import Workers
+from hyperasr.train.phones import Pronunciations
 from hyperasr.train.schedule import learning_rate
 from hyperasr.train.state import changed_settings, load_state, save_settings, save_state
 from hyperasr.train.vocabulary import build_tokens
@@ -105,7 +106,11 @@ class Trainer:
         self.dev = _decode_dev(config, cache, self.say)
         self.corpus = load_corpus(self._usable(utterances), cache, self.say)
         self.first = self._first_speakers()
-        self.learner = Learner(config, self.tokens, self.device, bfloat16=bfloat16, base=base)
+        self.phones = Pronunciations(Path(config.phones)) if config.phones else None
+        phones = len(self.phones.ids) if self.phones else 0
+        self.learner = Learner(
+            config, self.tokens, self.device, bfloat16=bfloat16, base=base, phones=phones
+        )
         self.step = self.epoch = self.position = 0  # position: batches done of this epoch
         self.evaluated = -1 if base else 0  # the step of the last evaluation; base needs one
         self.best, self.best_wer = Best(folder, config.average_best), float("inf")
@@ -169,7 +174,9 @@ class Trainer:
         if config.epoch_steps:
             left = left[: config.epoch_steps - self.step % config.epoch_steps]
         batches = prefetch(
-            make_batch(self.corpus, picks, self.tokens, config.length_step, self.workers)
+            make_batch(
+                self.corpus, picks, self.tokens, config.length_step, self.workers, self.phones
+            )
             for picks in left
         )
         with closing(batches):  # also when a step raises: its thread must not outlive the run
@@ -233,9 +240,12 @@ class Trainer:
             waveforms = batch.waveforms.to(self.device)
             features, frames = self.learner.features(waveforms, lengths)
             if not self._warming():
+                if config.consistency:  # the same features twice, which the masks tell apart
+                    batch = batch.twice()
+                    features, frames = features.repeat(2, 1, 1), frames.repeat(2)
                 features = spec_augment(features, frames, config, generator)
         found = self.learner.losses(features, frames, batch)
-        self.learner.optimizer.zero_grad(set_to_none=True)
+        self.learner.forget_gradients()
         found.total.backward()  # type: ignore[no-untyped-call]
         *told, stopped = self.workers.sum_gradients(
             self.learner.parameters, found.ctc.item(), found.attention.item(), float(stop)

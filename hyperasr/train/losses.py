@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from hyperasr.attention_decoder import AttentionDecoder
@@ -44,16 +44,26 @@ def compute(
     config: TrainConfig,
     *,
     bfloat16: bool = False,
+    phone_head: nn.Module | None = None,
 ) -> Losses:
-    """Losses of normalised features (B, T, M) with their numbers of frames (B,)."""
+    """Losses of normalised features (B, T, M) with their numbers of frames (B,).
+
+    With a `phone_head`, (B, S, D) -> (B, S, phones), the middle block is to hear phones.
+    """
     device = features.device
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         blocks = list(encoder.hidden(features, frames))
     encoded = encoder.norm(blocks[-1].to(encoder.ctc.weight.dtype))  # (B, S, D)
     sizes = encoder.output_lengths(frames)
-    final = ctc = _ctc(encoder.read(encoded), sizes, batch)
+    log_probs = encoder.read(encoded)  # (B, S, V)
+    final = ctc = _ctc(log_probs, sizes, batch)
     if config.middle_loss:
-        middle = _ctc(encoder.log_probs(blocks[(len(blocks) - 1) // 2]), sizes, batch)
+        block = blocks[(len(blocks) - 1) // 2]
+        if phone_head is None or batch.phones is None:
+            middle = _ctc(encoder.log_probs(block), sizes, batch)
+        else:
+            middle = _phone_ctc(phone_head(block.float()).log_softmax(2), sizes, batch.phones)
+            middle = middle * batch.weight
         ctc = (1 - config.middle_loss) * final + config.middle_loss * middle
     attention = torch.zeros((), device=device)
     total = ctc
@@ -61,6 +71,8 @@ def compute(
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             attention = _attention(decoder, encoded, sizes, batch, config.label_smoothing)
         total = config.ctc_weight * ctc + (1 - config.ctc_weight) * attention
+    if batch.hearings == 2:
+        total = total + config.consistency * _disagreement(log_probs, sizes, batch)
     if config.loss_per == "utterance":
         total = total * batch.tokens_each
     return Losses(total, final.detach(), attention.detach())
@@ -68,16 +80,42 @@ def compute(
 
 def _ctc(log_probs: Tensor, sizes: Tensor, batch: Batch) -> Tensor:
     """CTC loss of log-probabilities (B, S, V)."""
-    loss = F.ctc_loss(
+    losses = _ctc_each(log_probs, sizes, batch.targets, batch.target_lengths)  # (B,)
+    return losses.sum() * batch.weight
+
+
+def _phone_ctc(log_probs: Tensor, sizes: Tensor, phones: tuple[Tensor, Tensor]) -> Tensor:
+    """CTC loss, not yet per token, of phones; those of unknown phones do not count."""
+    losses = _ctc_each(log_probs, sizes, *phones)  # (B,)
+    return losses[phones[1].to(losses.device) > 0].sum()
+
+
+def _ctc_each(log_probs: Tensor, sizes: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """CTC loss of every utterance, (B,)."""
+    return F.ctc_loss(
         log_probs.transpose(0, 1),
-        batch.targets.to(log_probs.device),
+        targets.to(log_probs.device),
         sizes,
-        batch.target_lengths.to(log_probs.device),
+        lengths.to(log_probs.device),
         blank=BLANK,
-        reduction="sum",
+        reduction="none",
         zero_infinity=True,
     )
-    return loss * batch.weight
+
+
+def _disagreement(log_probs: Tensor, sizes: Tensor, batch: Batch) -> Tensor:
+    """How far the two hearings of each frame are apart, (B, S, V) of the one, then of the other.
+
+    Each learns from the other as it stands (CR-CTC, arXiv:2410.05101, equation 5).
+    """
+    one, other = log_probs.chunk(2)  # (B / 2, S, V) each
+    frame = torch.arange(one.shape[1], device=one.device)
+    behind = frame >= sizes[: len(one), None]  # (B / 2, S)
+    apart = sum(
+        (known.exp() * (known - learns)).sum(dim=2)
+        for known, learns in ((one.detach(), other), (other.detach(), one))
+    )
+    return torch.as_tensor(apart).masked_fill(behind, 0.0).sum() * batch.weight
 
 
 def _attention(
