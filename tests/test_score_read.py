@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyperasr.batch.report import Report
 from hyperasr.errors import TextError
 from hyperasr.score.documents import heard
 from hyperasr.score.read import read, read_both
@@ -152,6 +153,17 @@ def test_hyperasrs_json_has_times_confidences_and_alternatives(write):
     assert read_back.words == now.words
     assert [word.confidence for word in now.words] == [0.9, 0.8, 0.4]
     assert read_back.alternatives == now.alternatives == (("rock &",), ("role",))
+
+
+def test_a_folder_that_hyperasr_batch_wrote(write, tmp_path):
+    """Its report is no transcript, not even where a recording is called report."""
+    about = Report("m", "0", {}, 1, 0, (), (), 1.0)
+    about.write(tmp_path)
+    write("", ".hyperasr-journal.jsonl")
+    write('{"text": "a b"}', "talk.json")
+    assert texts(tmp_path)[1] == {"talk": "a b"}
+    write("c", "report.txt")
+    assert texts(tmp_path)[1] == {"report": "c", "talk": "a b"}
 
 
 def test_kaldis_data_folder(write, tmp_path):

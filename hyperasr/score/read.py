@@ -155,7 +155,7 @@ def _folder(folder: Path, heard: bool) -> Texts:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix().removesuffix(".gz")
         suffix = Path(name).suffix.lower()
-        if suffix in KINDS and path.is_file():
+        if suffix in KINDS and path.is_file() and not _is_report(path):
             stem = name[: -len(suffix)]
             rank = list(KINDS).index(suffix)
             best[stem] = min(best.get(stem, (rank, path)), (rank, path))
@@ -171,6 +171,12 @@ def _folder(folder: Path, heard: bool) -> Texts:
     ]
     kinds = sorted({formats[rank] for rank, _ in best.values()})
     return Texts(str(folder), f"folder of {', '.join(kinds)}", tuple(texts))
+
+
+def _is_report(path: Path) -> bool:
+    """Whether `hyperasr batch` wrote this about its run: it lies among the transcripts."""
+    document = documents.parse(_content(path)) if path.name == "report.json" else None
+    return document is not None and {"schema_version", "files", "rtfx"} <= document.keys()
 
 
 def _chapter(path: Path) -> Iterator[Text]:
