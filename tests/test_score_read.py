@@ -16,6 +16,7 @@ from hyperasr.score.read import read, read_both
 from hyperasr.score.texts import TimedWord
 from hyperasr.transcript import Alternative, Segment, Transcript, Word
 from hyperasr.writers import to_json, to_srt, to_vtt
+from hyperasr.writers import write as written
 
 TALK = Transcript(
     "talk.wav",
@@ -215,6 +216,14 @@ def test_bad_files_are_named_in_one_line(write, content, message):
 def test_a_suffix_is_believed_so_that_damage_is_told(write, name, content, message):
     with pytest.raises(TextError, match=message.replace("(", r"\(").replace(")", r"\)")):
         read(write(content, name))
+
+
+@pytest.mark.parametrize(
+    ("format", "kind"), [("tsv", "whisper's table"), ("textgrid", "a Praat TextGrid")]
+)
+def test_a_table_is_not_scored_as_if_its_numbers_were_words(write, format, kind):
+    with pytest.raises(TextError, match=f"{kind}, which is not read: give the txt"):
+        read(write(written(TALK, format)))
 
 
 def test_no_such_file_and_no_transcripts_in_a_folder(tmp_path):

@@ -21,6 +21,8 @@ COMMENT = ";;"
 """What a line begins with that sclite's formats do not read."""
 KINDS = {".json": "JSON", ".vtt": "VTT", ".srt": "SRT", ".txt": "plain text"}
 """What a folder may hold; of files with one name the first of these is taken."""
+TABLES = {"start\tend\ttext\n": "whisper's table", 'File type = "ooTextFile"': "a Praat TextGrid"}
+"""What files begin with that would pass for plain text, numbers and all."""
 AUDIO = (".flac", ".wav", ".opus", ".mp3")
 """Recordings looked for beside a transcript of LibriSpeech."""
 
@@ -53,6 +55,9 @@ def _file(path: Path, heard: bool) -> Texts:
 def _parsed(path: Path, content: str, heard: bool) -> Texts:
     """The texts in the content of a file."""
     name = path.name.removesuffix(".gz")
+    for start, kind in TABLES.items():
+        if content.startswith(start):
+            raise TextError(f"{path}: {kind}, which is not read: give the txt, srt, json or ctm")
     format = _document_format(content, Path(name).suffix.lower())
     if format:
         return Texts(str(path), format, (_document(path, content, format),))
@@ -162,7 +167,7 @@ def _folder(folder: Path, heard: bool) -> Texts:
     if not best:
         raise TextError(
             f"{folder}: no transcripts in this folder: it needs .txt, .srt, .vtt or .json files, "
-            "LibriSpeech's .trans.txt or Kaldi's text"
+            "LibriSpeech's .trans.txt or Kaldi's text; name files of other formats themselves"
         )
     formats = list(KINDS.values())
     texts = [
