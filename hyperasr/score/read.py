@@ -119,7 +119,7 @@ def _content(path: Path) -> str:
         if found.startswith(GZIP):
             found = gzip.decompress(found)
     except FileNotFoundError:
-        raise TextError(f"{path}: no such file or folder: give transcripts") from None
+        raise TextError(f"{path}: no such file or folder: check the name") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise TextError(f"{path}: damaged compressed data ({error}): copy it again") from error
     except OSError as error:
@@ -130,7 +130,7 @@ def _content(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = found.count(b"\n", 0, error.start) + 1
         raise TextError(
-            f"{path}, line {line}: not UTF-8: convert the file with iconv -t utf-8"
+            f"{path}, line {line}: not UTF-8: convert the file, as with iconv -f latin1 -t utf-8"
         ) from error
     if "\0" in text:
         raise TextError(f"{path}: not a text: give transcripts")
