@@ -1,5 +1,16 @@
-"""`python -m hyperasr` is the same as `hyperasr`."""
+"""The program itself: `hyperasr`, and `python -m hyperasr`."""
 
-from hyperasr.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Entry point; Ctrl-C while the command line is still loading is no bug either."""
+    try:
+        from hyperasr.cli import main as command_line
+    except KeyboardInterrupt:
+        sys.exit(130)  # what hyperasr.cli.terminal calls INTERRUPTED
+    command_line()
+
+
+if __name__ == "__main__":
+    main()

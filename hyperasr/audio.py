@@ -5,8 +5,8 @@
 libsndfile (through soundfile) reads wav, flac, mp3, ogg, opus and more. The `ffmpeg` program, when
 installed, reads the rest: m4a, mp4, mkv, wma, and MP3 files that do not state their length. It also
 decodes what comes through a pipe, while it comes.
-Samples beyond [-1, 1], which float files may hold, are kept as they are. Messages do not name the
-file: the command line puts the name in front.
+Samples beyond [-1, 1], which float files may hold, are kept as they are, unless they are of another
+scale altogether. Messages do not name the file: the command line puts the name in front.
 """
 
 import io
@@ -33,6 +33,9 @@ from hyperasr.errors import AudioError
 STDIN = "-"  # the source that stands for standard input
 SAMPLE_RATE = 16_000  # Hz, of everything that leaves this file
 RATES = range(1_000, 400_001)  # Hz, of what comes in: anything else is a damaged header
+LOUDEST = (
+    100.0  # 40 dB above full scale; who writes 16-bit numbers into a float file is beyond that
+)
 PIECE = 2**16  # numbers decoded at a time
 SLACK = 0.2  # seconds that a header may promise too much: encoders round up
 FLOAT32 = f"f32{sys.byteorder[0]}e"  # numpy's float32, as ffmpeg calls it
@@ -142,13 +145,19 @@ def _pieces(path: Path) -> Iterator[Waveform]:
 
 
 def _checked(pieces: Iterable[Waveform], rate: int) -> Iterator[Waveform]:
-    """Pass the pieces on, unless a sample is not a number."""
+    """Pass the pieces on, unless a sample is not a number, or one of another scale."""
     count = 0
     for piece in pieces:
         finite = np.isfinite(piece)
         if not finite.all():
             at = (count + int(np.argmin(finite))) / rate
             raise AudioError(f"NaN or infinite samples at {at:.1f} s: export the recording again")
+        peak = float(np.abs(piece).max(initial=0.0))
+        if peak > LOUDEST:
+            raise AudioError(
+                f"samples of {peak:,.0f} where 1 is full scale: divide them, as by 32,768 if they "
+                "were of 16 bits"
+            )
         count += len(piece)
         yield piece
 

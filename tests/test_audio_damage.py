@@ -226,6 +226,14 @@ def test_samples_that_are_no_numbers(tmp_path, value, rate):
     assert "NaN or infinite samples at 3.0 s" in complaint(path)
 
 
+def test_samples_of_16_bits_in_a_float_file(tmp_path):
+    """Nothing could be understood of them; what is merely too loud can."""
+    path = record(tmp_path / "a.wav", 20_000 * tone(1, 16_000), subtype="FLOAT")
+    assert "where 1 is full scale: divide them, as by 32,768" in complaint(path)
+    path = record(tmp_path / "a.wav", 20 * tone(1, 16_000), subtype="FLOAT")
+    assert abs(read(path)).max() > 5
+
+
 def test_infinities_that_cancel_are_no_silence(tmp_path):
     samples = np.array([[0, 0], [np.inf, -np.inf]])
     path = record(tmp_path / "a.wav", samples, subtype="FLOAT")

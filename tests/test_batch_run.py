@@ -229,7 +229,7 @@ def test_the_report_counts_what_was_done_failed_and_left(items, journal):
     assert (found["audio_hours"], found["rtfx"]) == (1.0, 60.0)
     assert found["failures"] == [{"path": str(items[0].path), "reason": "not audio"}]
     assert [slow["path"] for slow in found["slowest"]] == [str(items[1].path)]
-    assert report.lines() == ["1 files, 1.00 hours of sound in 1.0 minutes: 60 times real time"]
+    assert report.lines() == ["1 file, 1.00 hours of sound in 1.0 minutes: 60 times real time"]
 
 
 def test_nothing_heard_has_no_speed():

@@ -322,6 +322,14 @@ def test_a_recording_without_speech_is_said_to_hold_none(monkeypatch):
     assert result.stderr == "hyperasr: quiet.wav: no speech heard\n"
 
 
+def test_an_interrupt_while_the_program_loads_is_no_traceback(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    code = "from hyperasr.__main__ import main; import sys; sys.path.insert(0, sys.argv[1]); main()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (130, b"", b"")
+
+
 def test_an_interrupt_is_said_and_keeps_what_is_done(monkeypatch, tmp_path):
     def hear(path, heard):
         if path.name == "b.wav":

@@ -144,7 +144,7 @@ def test_skip_existing_leaves_alone_what_is_there_whoever_wrote_it(stub, tmp_pat
     assert (tmp_path / "out/b.txt").read_text() == "by hand"
     result = batch("in", *options)
     assert (result.exit_code, len(stub.heard)) == (0, 2)
-    assert "3 recordings, all of them have their results" in result.stderr
+    assert "all results of 3 recordings are there" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -170,6 +170,13 @@ def test_no_recordings_is_nothing_to_do(stub, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_that_is_not_there_has_failed(stub, tmp_path):
+    result = batch("gone.wav", "*.mp3", "-o", "out")
+    assert result.exit_code == 1
+    assert "hyperasr: 1 recording, 0 done before, 1 to do\n" in result.stderr
+    assert "gone.wav: no such file" in result.stderr
+
+
 def test_a_recording_called_report_does_not_meet_the_report(stub, tmp_path):
     (tmp_path / "in/report.wav").write_text("sound")
     batch("in", "-o", "out", "-f", "json")
@@ -181,7 +188,7 @@ def test_silence_is_counted_and_not_a_failure(stub, tmp_path):
     (tmp_path / "in/a.wav").write_text("silence")
     result = batch("in", "-o", "out")
     assert result.exit_code == 0
-    assert "no speech heard in 1 files" in result.stderr
+    assert "no speech heard in 1 file" in result.stderr
 
 
 def test_a_report_that_cannot_be_written_is_told(stub, tmp_path):

@@ -168,6 +168,18 @@ def test_filters_meet_and_all_come_back(report):
 
 
 @pytest.mark.parametrize(
+    ("errors", "words", "rate"),
+    [(1, 32, "3.12"), (3, 32, "9.38"), (1, 160, "0.62"), (23, 160, "14.37")],
+)
+def test_the_rate_beside_the_list_is_that_of_the_tables(show, errors, words, rate):
+    """Half a hundredth is where two ways of rounding part."""
+    page = show(score_of([utterance("u-1", "a " * words, "a " * (words - errors))]))
+    rate += "\u00a0%"
+    assert page.locator("output").inner_text() == f"1 of 1 utterances, WER\u00a0{rate}"
+    assert page.locator("dd").first.inner_text().startswith(rate)
+
+
+@pytest.mark.parametrize(
     ("link", "expected"),
     [("door→tower", ["morning-2"]), ("−a", ["morning-10"]), ("bob", ["morning-10"])],
 )

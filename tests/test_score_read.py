@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyperasr.batch.report import Report
 from hyperasr.errors import TextError
 from hyperasr.score.documents import heard
 from hyperasr.score.read import read, read_both
 from hyperasr.score.texts import TimedWord
 from hyperasr.transcript import Alternative, Segment, Transcript, Word
 from hyperasr.writers import to_json, to_srt, to_vtt
+from hyperasr.writers import write as written
 
 TALK = Transcript(
     "talk.wav",
@@ -154,6 +156,17 @@ def test_hyperasrs_json_has_times_confidences_and_alternatives(write):
     assert read_back.alternatives == now.alternatives == (("rock &",), ("role",))
 
 
+def test_a_folder_that_hyperasr_batch_wrote(write, tmp_path):
+    """Its report is no transcript, not even where a recording is called report."""
+    about = Report("m", "0", {}, 1, 0, (), (), 1.0)
+    about.write(tmp_path)
+    write("", ".hyperasr-journal.jsonl")
+    write('{"text": "a b"}', "talk.json")
+    assert texts(tmp_path)[1] == {"talk": "a b"}
+    write("c", "report.txt")
+    assert texts(tmp_path)[1] == {"report": "c", "talk": "a b"}
+
+
 def test_kaldis_data_folder(write, tmp_path):
     write("ann hello\n", "data/text")
     write("ann /a.wav\n", "data/wav.scp")
@@ -203,6 +216,14 @@ def test_bad_files_are_named_in_one_line(write, content, message):
 def test_a_suffix_is_believed_so_that_damage_is_told(write, name, content, message):
     with pytest.raises(TextError, match=message.replace("(", r"\(").replace(")", r"\)")):
         read(write(content, name))
+
+
+@pytest.mark.parametrize(
+    ("format", "kind"), [("tsv", "whisper's table"), ("textgrid", "a Praat TextGrid")]
+)
+def test_a_table_is_not_scored_as_if_its_numbers_were_words(write, format, kind):
+    with pytest.raises(TextError, match=f"{kind}, which is not read: give the txt"):
+        read(write(written(TALK, format)))
 
 
 def test_no_such_file_and_no_transcripts_in_a_folder(tmp_path):

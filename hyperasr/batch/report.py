@@ -95,7 +95,7 @@ class Report:
         if self.done:
             speed = self.audio_seconds / self.seconds
             lines.append(
-                f"{len(self.done)} files, {length(self.audio_seconds)} of sound in "
+                f"{counted(len(self.done), 'file')}, {length(self.audio_seconds)} of sound in "
                 f"{length(self.seconds)}: {speed:.0f} times real time"
             )
         if len(self.done) > SLOWEST:
@@ -103,12 +103,17 @@ class Report:
             lines.append(f"waited longest for {', '.join(named)}")
         silent = sum(1 for outcome in self.done if not outcome.words)
         if silent:
-            lines.append(f"no speech heard in {silent} files")
+            lines.append(f"no speech heard in {counted(silent, 'file')}")
         return lines
 
     def write(self, folder: Path) -> None:
         """Write report.json. Raises OutputError."""
         save(json.dumps(self.as_json(), indent=2) + "\n", folder / NAME)
+
+
+def counted(number: int, one: str) -> str:
+    """(2, "file") -> '2 files'."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
 
 
 def length(seconds: float) -> str:

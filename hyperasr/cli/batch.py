@@ -15,7 +15,7 @@ from hyperasr.batch.journal import Journal, decisive_files, settings_digest
 from hyperasr.batch.node import Order
 from hyperasr.batch.plan import Item, check, mirror
 from hyperasr.batch.report import NAME as REPORT
-from hyperasr.batch.report import Report
+from hyperasr.batch.report import Report, counted
 from hyperasr.batch.run import Leftovers, Outcome, finished, run
 from hyperasr.cli import options
 from hyperasr.cli.engines import Address, EngineChoice, EngineName, Hearer, hearer
@@ -149,7 +149,7 @@ def batch(
     with Journal(output_dir) as journal:
         asked = [i for i in items if not (skip_existing and _has_all(i, output_dir, suffixes))]
         if not asked:
-            tell(f"{len(items)} recordings, all of them have their results")
+            tell(f"all results of {counted(len(items), 'recording')} are there")
             raise typer.Exit(FAILED if found.unlisted else 0)
 
         from hyperasr import runtime  # after the options are known to be good: torch takes seconds
@@ -222,7 +222,7 @@ def _digest(heard_by: Hearer, told: dict[str, Any], model: str, lm: str | None) 
 
 def _intention(count: int, todo: list[Item], journal: Journal) -> str:
     again = sum(1 for item in todo if item.result in journal.records)
-    text = f"{count} recordings, {count - len(todo)} done before, {len(todo)} to do"
+    text = f"{counted(count, 'recording')}, {count - len(todo)} done before, {len(todo)} to do"
     if again:
         text += f", {again} of them again: the settings, the recording or a result has changed"
     return text

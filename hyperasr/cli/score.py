@@ -99,7 +99,7 @@ def score(
     Example: hyperasr score references.trn hypotheses.trn --html report.html
     """
     limit = _limit(max_wer)
-    _check(context, references, hypotheses, manifest, audio, html)
+    _check(context, references, manifest, audio, html)
     _spare(
         [Path(json_file) if json_file not in (None, "-") else None, pra, html],
         [references, hypotheses, manifest, compare],
@@ -150,13 +150,16 @@ def score(
 def _check(
     context: typer.Context,
     references: Path | None,
-    hypotheses: Path | None,
     manifest: Path | None,
     audio: bool,
     html: Path | None,
 ) -> None:
     """Refuse what contradicts itself or would be without effect."""
-    if (references is None) == (manifest is None):
+    if references is not None and manifest is not None:
+        raise typer.BadParameter(
+            "holds the references already: give it without others", param_hint="--manifest"
+        )
+    if references is None and manifest is None:
         raise typer.BadParameter(
             "give references and hypotheses, or --manifest to transcribe and score",
             param_hint="REFERENCES",
@@ -167,8 +170,6 @@ def _check(
             if source is not None and source.name == "COMMANDLINE":
                 option = "--" + name.replace("_", "-")
                 raise typer.BadParameter("is for transcribing: add --manifest", param_hint=option)
-    if manifest is not None and hypotheses is not None:
-        raise typer.BadParameter("give either", param_hint="HYPOTHESES or --manifest")
     if audio and html is None:
         raise typer.BadParameter("is for a page: add --html FILE", param_hint="--audio")
 

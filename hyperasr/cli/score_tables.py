@@ -32,8 +32,9 @@ def tables(score: Score, formats: str) -> Iterator[RenderableType]:
         yield f"confidence against accuracy; expected calibration error {error:.3f}"
         yield reliability(score.calibration)
     if score.total.words.rate is None:
-        words = score.total.words.insertions
-        yield f"The references have no words: no WER is defined; {words:,} words were inserted."
+        inserted = score.total.words.insertions
+        words = "1 word was" if inserted == 1 else f"{inserted:,} words were"
+        yield f"The references have no words: no WER is defined; {words} inserted."
 
 
 def escape(text: str) -> str:

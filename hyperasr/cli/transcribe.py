@@ -194,7 +194,7 @@ def _make_folder(output_dir: str) -> None:
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK) else "permission denied"
+        reason = "" if os.access(folder, os.W_OK) else "cannot be written to"
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
     if reason:

@@ -174,5 +174,5 @@ def _check(path: Path, block: bytes, before: int) -> None:
     except UnicodeDecodeError as error:
         line = before + block.count(b"\n", 0, error.start) + 1
         raise TextError(
-            f"{path}, line {line}: not UTF-8: convert the file with iconv -t utf-8"
+            f"{path}, line {line}: not UTF-8: convert the file, as with iconv -f latin1 -t utf-8"
         ) from error

@@ -21,6 +21,8 @@ COMMENT = ";;"
 """What a line begins with that sclite's formats do not read."""
 KINDS = {".json": "JSON", ".vtt": "VTT", ".srt": "SRT", ".txt": "plain text"}
 """What a folder may hold; of files with one name the first of these is taken."""
+TABLES = {"start\tend\ttext\n": "whisper's table", 'File type = "ooTextFile"': "a Praat TextGrid"}
+"""What files begin with that would pass for plain text, numbers and all."""
 AUDIO = (".flac", ".wav", ".opus", ".mp3")
 """Recordings looked for beside a transcript of LibriSpeech."""
 
@@ -53,6 +55,9 @@ def _file(path: Path, heard: bool) -> Texts:
 def _parsed(path: Path, content: str, heard: bool) -> Texts:
     """The texts in the content of a file."""
     name = path.name.removesuffix(".gz")
+    for start, kind in TABLES.items():
+        if content.startswith(start):
+            raise TextError(f"{path}: {kind}, which is not read: give the txt, srt, json or ctm")
     format = _document_format(content, Path(name).suffix.lower())
     if format:
         return Texts(str(path), format, (_document(path, content, format),))
@@ -114,7 +119,7 @@ def _content(path: Path) -> str:
         if found.startswith(GZIP):
             found = gzip.decompress(found)
     except FileNotFoundError:
-        raise TextError(f"{path}: no such file or folder: give transcripts") from None
+        raise TextError(f"{path}: no such file or folder: check the name") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise TextError(f"{path}: damaged compressed data ({error}): copy it again") from error
     except OSError as error:
@@ -125,7 +130,7 @@ def _content(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = found.count(b"\n", 0, error.start) + 1
         raise TextError(
-            f"{path}, line {line}: not UTF-8: convert the file with iconv -t utf-8"
+            f"{path}, line {line}: not UTF-8: convert the file, as with iconv -f latin1 -t utf-8"
         ) from error
     if "\0" in text:
         raise TextError(f"{path}: not a text: give transcripts")
@@ -155,14 +160,14 @@ def _folder(folder: Path, heard: bool) -> Texts:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix().removesuffix(".gz")
         suffix = Path(name).suffix.lower()
-        if suffix in KINDS and path.is_file():
+        if suffix in KINDS and path.is_file() and not _is_report(path):
             stem = name[: -len(suffix)]
             rank = list(KINDS).index(suffix)
             best[stem] = min(best.get(stem, (rank, path)), (rank, path))
     if not best:
         raise TextError(
             f"{folder}: no transcripts in this folder: it needs .txt, .srt, .vtt or .json files, "
-            "LibriSpeech's .trans.txt or Kaldi's text"
+            "LibriSpeech's .trans.txt or Kaldi's text; name files of other formats themselves"
         )
     formats = list(KINDS.values())
     texts = [
@@ -171,6 +176,12 @@ def _folder(folder: Path, heard: bool) -> Texts:
     ]
     kinds = sorted({formats[rank] for rank, _ in best.values()})
     return Texts(str(folder), f"folder of {', '.join(kinds)}", tuple(texts))
+
+
+def _is_report(path: Path) -> bool:
+    """Whether `hyperasr batch` wrote this about its run: it lies among the transcripts."""
+    document = documents.parse(_content(path)) if path.name == "report.json" else None
+    return document is not None and {"schema_version", "files", "rtfx"} <= document.keys()
 
 
 def _chapter(path: Path) -> Iterator[Text]:
