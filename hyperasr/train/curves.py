@@ -56,7 +56,7 @@ def _losses(axes: "Axes", reports: list[dict[str, Any]]) -> None:
     axes.set_ylim(0, 1.1 * highest or 1.0)
     axes.set_title("loss, nats per token", fontsize=10, loc="left")
     if axes.lines:
-        axes.legend(fontsize=8, frameon=False, loc="upper right")
+        axes.legend(fontsize=8, frameon=False, loc="best")
 
 
 def _word_errors(axes: "Axes", evaluations: list[dict[str, Any]]) -> None:
@@ -81,7 +81,7 @@ def _word_errors(axes: "Axes", evaluations: list[dict[str, Any]]) -> None:
             axes.plot(*point, "*", ms=11, ls="", color="black", clip_on=False, label=label)
     axes.set_ylim(bottom=0)
     axes.set_title("word error rate on dev, %", fontsize=10, loc="left")
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    axes.legend(fontsize=8, frameon=False, loc="best")
 
 
 def _points(
