@@ -41,7 +41,7 @@ def prepare(
         if device != "cpu":
             raise ConfigError(f"compute type int8 is for the CPU, not for {device}")
         folded = _fold(encoder, torch.float32, "cpu")
-        _replace(folded, f"{_APART}|{_ADDED}|{_HALVED}", Int8Linear)
+        _replace(folded, f"{_WHOLE}|{_HALVED}", Int8Linear)
         return folded, compute_type
     return fold(encoder, getattr(torch, compute_type), device), compute_type
 
@@ -52,7 +52,7 @@ def fold(
     """What is the same in every pass, done once: casts, HyperMixing's columns of ones, layouts."""
     folded = _fold(encoder, dtype, device)
     if folded.ctc.weight.device.type == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        _replace(folded, f"{_APART}|{_ADDED}", PackedLinear)
+        _replace(folded, _WHOLE, PackedLinear)
         _replace(folded, _HALVED, lambda linear: PackedLinear(linear, 0.5))
     return folded
 
@@ -109,8 +109,7 @@ class Int8Linear(nn.Module):
         return torch.ops.quantized.linear_dynamic(x, self.packed, self.reduce_range)
 
 
-_APART = r"conv1|project|ffn_(in|out)\.1|convolution\.gate"
-_ADDED = r"convolution\.out"
+_WHOLE = r"conv1|project|ffn_(in|out)\.1|convolution\.(gate|out)"
 _HALVED = r"ffn_(in|out)\.4"
 
 

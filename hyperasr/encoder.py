@@ -314,7 +314,7 @@ class Encoder(nn.Module):
         return self.norm(last.to(self.ctc.weight.dtype)), self.output_lengths(lengths)
 
     def hidden(self, features: Tensor, lengths: Tensor) -> Iterator[Tensor]:
-        """The output (B, S, D) of each block in turn; without gradients the next overwrites it."""
+        """The output (B, S, D) of each block in turn."""
         x, lengths = self.front_end(features.to(self.ctc.weight.dtype), lengths)
         keep = None
         if (

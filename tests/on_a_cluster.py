@@ -14,10 +14,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from ray.cluster_utils import Cluster
+from sounds import record_tree
 from stand_ins import tiny_checkpoint
 
 from hyperasr import cli
@@ -56,13 +55,7 @@ def folder(tmp_path_factory):
     """A model, recordings of several lengths, and a file that is none."""
     folder = tmp_path_factory.mktemp("cluster")
     tiny_checkpoint(folder / "model")
-    chance = np.random.default_rng(0)
-    for number in range(FILES):
-        seconds = 45.0 if number in LONG else chance.uniform(0.3, 3.0)
-        samples = chance.normal(0, 0.1, round(16_000 * seconds)).clip(-1, 1)
-        path = folder / "in" / f"{number % 3}" / f"{number}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples, 16_000)
+    record_tree(folder / "in", FILES, LONG)
     (folder / "in" / "bad.wav").write_text("no recording")
     return folder
 

@@ -37,6 +37,17 @@ def record(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE, **kind: str
     return path
 
 
+def record_tree(folder: Path, files: int, long: tuple[int, ...]) -> None:
+    """Noise of 0.3 to 3 s in three folders; of 45 s, several windows, where the number is long."""
+    chance = np.random.default_rng(0)
+    for number in range(files):
+        seconds = 45.0 if number in long else chance.uniform(0.3, 3.0)
+        samples = chance.normal(0, 0.1, round(SAMPLE_RATE * seconds)).clip(-1, 1)
+        path = folder / f"{number % 3}" / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record(path, samples)
+
+
 def ffmpeg(*arguments: str | Path) -> None:
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *map(str, arguments)], check=True)
 

@@ -10,7 +10,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-import soundfile
+from sounds import record_tree
 from stand_ins import tiny_checkpoint
 
 from hyperasr import cli
@@ -47,13 +47,7 @@ def recordings(tmp_path_factory):
     """A model and recordings of several lengths."""
     folder = tmp_path_factory.mktemp("kill")
     tiny_checkpoint(folder / "model")
-    chance = np.random.default_rng(0)
-    for number in range(FILES):
-        seconds = 45.0 if number in LONG else chance.uniform(0.3, 3.0)
-        samples = chance.normal(0, 0.1, round(16_000 * seconds)).clip(-1, 1)
-        path = folder / "in" / f"{number % 3}" / f"{number}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples, 16_000)
+    record_tree(folder / "in", FILES, LONG)
     return folder
 
 
