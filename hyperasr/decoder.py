@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyctcdecode.alphabet import Alphabet
-from pyctcdecode.decoder import Beam, BeamSearchDecoderCTC, LMBeam, OutputBeam
-from pyctcdecode.language_model import AbstractLanguageModel, HotwordScorer
 
 from hyperasr.align import align
 from hyperasr.errors import ConfigError
 from hyperasr.hotwords import Hotwords
 from hyperasr.language_model import NGram
+from hyperasr.search import Fusion, Search
 from hyperasr.transcript import Alternative, Segment, Word
 
 logging.getLogger("pyctcdecode").setLevel(logging.ERROR)
@@ -35,16 +34,12 @@ BLANK = 0
 FRAME_SECONDS = 0.04
 SURE_BLANK = np.log(0.99)
 """A frame whose blank is at least as likely says nothing; of a run of such frames one is kept."""
-MAX_TOKENS = 6
+MAX_TOKENS = 8
 """Tokens that are tried in a frame at most: flat log-probabilities would take minutes."""
-MIN_TOKEN = -3.7
+MIN_TOKEN = -6.0
 """Log-probability below which a token is not tried, unless it is the likeliest of its frame."""
-BEHIND = -7.0
+BEHIND = -8.0
 """Texts that are so far behind the best are given up."""
-MAX_REMEMBERED = 1_000_000
-"""Beginnings of words whose worth is kept."""
-LONG_WORD = 6
-"""Letters from which on an unknown word costs more the longer it gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,8 @@ class Decoder:
         pieces = any(label.startswith("▁") for label in labels)
         marker = [label.startswith("<") and label.endswith(">") for label in labels]
         self.markers = np.array(marker)  # <s>, </s>, <unk>: (V,)
-        fusion = Fusion(self.settings, ngram, hotwords) if ngram or hotwords else None
+        weights = self.settings.alpha, self.settings.beta, self.settings.unknown
+        fusion = Fusion(*weights, ngram, hotwords) if ngram or hotwords else None
         self._search = Search(Alphabet(list(labels), pieces), fusion)
         weakref.finalize(self, self._search.cleanup)  # it keeps the model in a global
 
@@ -142,6 +138,8 @@ class Decoder:
         beams = self._search.run(
             self._reduced(log_probs),
             self.settings.beam_size,
+            BEHIND,
+            MIN_TOKEN,
             prune_history=self.settings.nbest == 1,
         )
         return [Alternative(beam[0], float(beam[-1])) for beam in beams[: self.settings.nbest]]
@@ -164,115 +162,6 @@ class Decoder:
             bound = np.partition(kept, -MAX_TOKENS, axis=1)[:, -MAX_TOKENS, None]
             kept = np.where(kept >= bound, kept, -np.inf)
         return kept
-
-
-class Search(BeamSearchDecoderCTC):
-    """pyctcdecode's beam search, scoring words in its own, quicker way.
-
-    Hotwords are part of `Fusion` here, and what the beginning of a word is worth is remembered
-    from one utterance to the next.
-    """
-
-    def __init__(self, alphabet: Alphabet, fusion: "Fusion | None") -> None:
-        super().__init__(alphabet, fusion)
-        self._fusion = fusion
-        self._partial: dict[str, float] = {"": 0.0}
-
-    def run(self, log_probs: NDArray[Any], beam_size: int, prune_history: bool) -> list[OutputBeam]:
-        """The texts of (S, V) log-probabilities, best first."""
-        if len(self._partial) > MAX_REMEMBERED:
-            self._partial = {"": 0.0}
-        # A hotword that is only begun must not push out the text that will be right without it.
-        credit = self._fusion.hotwords.weight if self._fusion and self._fusion.hotwords.words else 0
-        scorer: Any = None  # of pyctcdecode's own hotwords, which `_get_lm_beams` here never asks
-        return self._decode_logits(
-            log_probs, beam_size, BEHIND - credit, MIN_TOKEN, prune_history, scorer, self._start()
-        )
-
-    def _start(self) -> Any:
-        return self._fusion.get_start_state() if self._fusion else None
-
-    def _get_lm_beams(
-        self,
-        beams: list[Beam],
-        hotword_scorer: HotwordScorer,
-        cached_lm_scores: dict[Any, Any],
-        cached_partial_token_scores: dict[str, float],
-        is_eos: bool = False,
-    ) -> list[LMBeam]:
-        """Beams with their words and beginnings of words scored, as pyctcdecode asks for it."""
-        fusion, partial = self._fusion, self._partial
-        scored = []
-        for text, word, letters, last, frame_list, frames, sound in beams:
-            new_text = f"{text} {word}" if text and word else text or word
-            total = sound
-            if fusion is not None:
-                key = (new_text, is_eos)
-                found = cached_lm_scores.get(key)
-                if found is None:
-                    _, before, state = cached_lm_scores[text, False]
-                    added, state = fusion.score(state, word, is_eos)
-                    found = cached_lm_scores[key] = (before + added, before + added, state)
-                earned = partial.get(letters)
-                if earned is None:
-                    earned = partial[letters] = fusion.score_partial_token(letters)
-                total += found[0] + earned
-            scored.append((new_text, "", letters, last, frame_list, frames, sound, total))
-        return scored
-
-
-class Fusion(AbstractLanguageModel):
-    """What a text is worth by its words: n-gram, reward per word, hotwords, unknown words.
-
-    The state of a text is KenLM's state and its place among the hotwords, so one pass scores both
-    and a thousand phrases cost no more than one.
-    """
-
-    def __init__(
-        self, settings: DecoderSettings, ngram: NGram | None, hotwords: Hotwords | None
-    ) -> None:
-        self.settings = settings
-        self.ngram = ngram
-        self.hotwords = hotwords or Hotwords((), 0.0)
-
-    @property
-    def order(self) -> int:
-        """How many words back a score looks, its own included."""
-        return max(self.ngram.order if self.ngram else 1, self.hotwords.longest + 1)
-
-    def get_start_state(self) -> Any:
-        """The state of an empty text."""
-        return self.ngram.start() if self.ngram else None, self.hotwords.start
-
-    def score(self, prev_state: Any, word: str, is_last_word: bool = False) -> tuple[float, Any]:
-        """What `word` adds to a text in this state, and the state then; "" only ends a text."""
-        state, place = prev_state
-        total = 0.0
-        if word:
-            total += self.settings.beta
-            if self.hotwords.words:
-                earned, place = self.hotwords.step(place, word)
-                total += earned
-            if self.ngram:
-                log_prob, state = self.ngram.score(state, word)
-                total += self.settings.alpha * log_prob
-                if not self.ngram.knows(word) and word not in self.hotwords.words:
-                    total += self._unknown(word)
-        if is_last_word:
-            total += self.hotwords.finish(place)
-            if self.ngram:
-                total += self.settings.alpha * self.ngram.end(state)
-        return total, (state, place)
-
-    def score_partial_token(self, partial_token: str) -> float:
-        """What the letters of a word that is not finished add."""
-        earned = self.hotwords.partial(partial_token)
-        if earned or self.ngram is None or self.ngram.begins(partial_token):
-            return earned
-        return self._unknown(partial_token)
-
-    def _unknown(self, word: str) -> float:
-        return self.settings.unknown * max(1.0, len(word) / LONG_WORD)
 
 
 def timed_words(
