@@ -30,12 +30,20 @@ NEVER = -math.inf
 class Text:
     """Words that are finished, as a chain of the last one and those before it."""
 
-    __slots__ = ("before", "next", "recent", "state", "word", "worth")
+    __slots__ = ("before", "next", "recent", "state", "sure", "word", "worth")
 
     def __init__(
-        self, before: "Text | None", word: str, worth: float, state: Any, recent: tuple[str, ...]
+        self,
+        before: "Text | None",
+        word: str,
+        worth: float,
+        sure: float,
+        state: Any,
+        recent: tuple[str, ...],
     ):
         self.before, self.word, self.worth, self.state = before, word, worth, state
+        self.sure = sure
+        """Its worth without what an unfinished phrase may have to give back."""
         self.recent = recent
         """As many of the last words as a language model looks back to."""
         self.next: dict[str, Text] = {}
@@ -84,12 +92,8 @@ class Search(BeamSearchDecoderCTC):
         `unlikely` are not tried, but for the likeliest of a frame. With `prune_history`, of texts
         that the language model cannot tell apart any more only the best one goes on.
         """
-        # A hotword that is only begun must not push out the text that will be right without it.
-        credit = self._fusion.hotwords.weight if self._fusion and self._fusion.hotwords.words else 0
         scorer: Any = None  # of pyctcdecode's own hotwords, which this search never asks
-        return self._decode_logits(
-            log_probs, beam_size, behind - credit, unlikely, prune_history, scorer
-        )
+        return self._decode_logits(log_probs, beam_size, behind, unlikely, prune_history, scorer)
 
     def _decode_logits(
         self,
@@ -108,7 +112,7 @@ class Search(BeamSearchDecoderCTC):
             lm_start_state = self._fusion.get_start_state()
         # A text in the beam: total, of paths to blank, of paths to its last token, both, and
         # (words, letters, last token), which tell it from all others.
-        start = Text(None, "", 0.0, lm_start_state, ())
+        start = Text(None, "", 0.0, 0.0, lm_start_state, ())
         beam = [(0.0, 0.0, NEVER, 0.0, (start, self._nothing, -1))]
         for tokens in _likely(logits, token_min_logp):
             beam = self._step(beam, tokens, beam_prune_logp)[:beam_width]
@@ -123,7 +127,8 @@ class Search(BeamSearchDecoderCTC):
         log1p, exp = math.log1p, math.exp
         found: dict[Any, list[float]] = {}  # to blank, to the last token, worth
         entry: list[float] | None
-        floor, ahead = NEVER, self._ahead
+        ahead = max(0.0, self._fusion.beta) if self._fusion is not None else 0.0
+        floor = NEVER
         for token, sound in tokens:
             for total, to_blank, to_last, both, key in beam:
                 if total + sound + ahead < floor:
@@ -141,10 +146,13 @@ class Search(BeamSearchDecoderCTC):
                     slot, reached, following = 1, to_blank + sound, self._extend(key, token)
                 entry = found.get(following)
                 if entry is None:
-                    worth = following[0].worth + following[1].worth
+                    text, begun, _ = following
+                    worth = text.worth + begun.worth
                     if reached + worth < floor:
                         continue
-                    floor = max(floor, reached + worth + behind)
+                    # A hotword that is only begun must not push out the text that will be right.
+                    sure = reached + text.sure + min(0.0, begun.worth)
+                    floor = max(floor, sure + behind)
                     entry = found[following] = [NEVER, NEVER, worth]
                 old = entry[slot]
                 if old < reached:
@@ -174,12 +182,13 @@ class Search(BeamSearchDecoderCTC):
     def _word(self, text: Text, word: str) -> Text:
         """The text with a word more."""
         if self._fusion is None:
-            found = Text(text, word, 0.0, None, ())
+            found = Text(text, word, 0.0, 0.0, None, ())
         else:
             added, state = self._fusion.score(text.state, word)
             back = self._fusion.order - 1
             recent = (*text.recent, word)[-back:] if back else ()
-            found = Text(text, word, text.worth + added, state, recent)
+            worth = text.worth + added
+            found = Text(text, word, worth, worth - self._fusion.credit(state), state, recent)
         text.next[word] = found
         return found
 
@@ -190,14 +199,6 @@ class Search(BeamSearchDecoderCTC):
         self._remembered += 1
         found = begun.next[more] = Begun(letters, worth)
         return found
-
-    @property
-    def _ahead(self) -> float:
-        """By how much a token may make a text better at most."""
-        if self._fusion is None:
-            return 0.0
-        hotwords = self._fusion.hotwords
-        return max(0.0, self._fusion.beta) + (hotwords.weight if hotwords.words else 0.0)
 
     def _finish(self, beam: list[Any], behind: float) -> list[OutputBeam]:
         """The texts with their last words, the end counted in, best first."""
@@ -269,6 +270,11 @@ class Fusion(AbstractLanguageModel):
         self.alpha, self.beta, self.unknown = alpha, beta, unknown
         self.ngram = ngram
         self.hotwords = hotwords or Hotwords((), 0.0)
+
+    def credit(self, state: Any) -> float:
+        """What a text in this state may have to give back: its phrase is not finished."""
+        _, place = state
+        return self.hotwords.weight * len(place.waiting)
 
     @property
     def order(self) -> int:
