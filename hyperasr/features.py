@@ -98,9 +98,13 @@ def mel_filters(config: FeatureConfig) -> Tensor:
     The half-width is the distance to the *left* neighbour on both sides, as in the reference:
     not the filters of HTK, Slaney or torchaudio.
     """
-    nyquist = config.sample_rate / 2
-    top = 2595.0 * math.log10(1.0 + nyquist / 700.0)
-    edges = 700.0 * (10.0 ** (torch.linspace(0.0, top, config.n_mels + 2) / 2595.0) - 1.0)
+    edges = mel_edges(config)
     centres, widths = edges[1:-1], (edges[1:] - edges[:-1])[:-1]  # (M,) Hz
-    bins = torch.linspace(0.0, nyquist, config.window // 2 + 1)[:, None]  # Hz
+    bins = torch.linspace(0.0, config.sample_rate / 2, config.window // 2 + 1)[:, None]  # Hz
     return (1.0 - (bins - centres).abs() / widths).clamp(min=0.0)
+
+
+def mel_edges(config: FeatureConfig) -> Tensor:
+    """(M + 2,) Hz, evenly spaced in mel: 0, the centres of the bands, the Nyquist frequency."""
+    top = 2595.0 * math.log10(1.0 + config.sample_rate / 2 / 700.0)
+    return 700.0 * (10.0 ** (torch.linspace(0.0, top, config.n_mels + 2) / 2595.0) - 1.0)

@@ -7,7 +7,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hyperasr.audio import SAMPLE_RATE as RATE
-from hyperasr.train.augment import background, change_speed, room_noise, spec_augment
+from hyperasr.features import FeatureConfig, mel_edges
+from hyperasr.train.augment import (
+    add_background,
+    background,
+    change_speed,
+    reverberate,
+    room_noise,
+    spec_augment,
+    warp_frequency,
+)
 from hyperasr.train.config import TrainConfig
 
 
@@ -102,3 +111,63 @@ def test_the_noise_of_a_pause_is_as_loud_as_the_quietest_tenth():
     assert noise.square().mean().sqrt() == pytest.approx(0.01, rel=0.3)
     assert torch.equal(noise, room_noise(torch.cat([loud, quiet]), 16_000, 3))
     assert not room_noise(torch.zeros(100), 50, 3).any()
+
+
+def level(waveform: torch.Tensor) -> float:
+    return float(waveform.square().mean().sqrt())
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 2**31), st.integers(1, 30_000))
+def test_a_room_keeps_length_and_loudness_and_follows_its_seed(seed, count):
+    speech = 0.1 * torch.randn(count, generator=torch.Generator().manual_seed(seed % 1000))
+    heard = reverberate(speech, seed)
+    assert heard.shape == speech.shape
+    assert level(heard) == pytest.approx(level(speech), rel=1e-3)
+    assert torch.equal(heard, reverberate(speech, seed))
+    assert not reverberate(torch.zeros(count), seed).any()
+
+
+def test_a_room_is_heard_after_a_sound_and_never_before():
+    click = torch.zeros(RATE)
+    click[4000] = 1.0
+    for seed in range(1, 20):
+        heard = reverberate(click, seed).abs()
+        assert heard[:4000].max() < 1e-5 < heard[4000]
+        early, late = heard[4200:5600].square().sum(), heard[14_000:].square().sum()
+        assert late < 1e-2 * early, "it dies away"
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 2**31), st.integers(100, 30_000))
+def test_noise_behind_speech_is_5_to_30_db_quieter(seed, count):
+    speech = 0.1 * torch.randn(count, generator=torch.Generator().manual_seed(seed % 1000))
+    heard = add_background(speech, seed)
+    assert heard.shape == speech.shape
+    noise = heard - speech
+    if noise.any():  # a tenth of all backgrounds is silence
+        assert 4.9 < 20 * np.log10(level(speech) / level(noise)) < 30.1
+
+
+CENTRES = mel_edges(FeatureConfig())[1:-1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_warped_tone_is_another_tone_of_the_same_loudness(seed):
+    features = torch.zeros(4, 3, 80)
+    features[:, :, 40] = 1.0
+    warped = warp_frequency(features, CENTRES, 0.15, torch.Generator().manual_seed(seed))
+    heard = (warped * CENTRES).sum(2) / warped.sum(2)  # (B, T), Hz
+    factors = CENTRES[40] / heard
+    assert torch.allclose(factors, factors[:, :1].expand_as(factors)), "one for an utterance"
+    assert ((factors > 1 / 1.17) & (factors < 1.17)).all()
+    assert len(set(factors[:, 0].tolist())) > 1, "utterances differ"
+    assert torch.allclose(warped.sum(2), torch.ones(4, 3), atol=0.3)
+
+
+@given(st.floats(0.0, 0.5), st.integers(0, 1000))
+def test_warping_leaves_flat_features_flat_and_by_nothing_changes_nothing(width, seed):
+    flat, generator = torch.full((2, 4, 80), 0.7), torch.Generator().manual_seed(seed)
+    assert torch.allclose(warp_frequency(flat, CENTRES, width, generator), flat)
+    features = torch.randn(2, 4, 80)
+    assert torch.allclose(warp_frequency(features, CENTRES, 0.0, generator), features, atol=1e-4)

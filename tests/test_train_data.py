@@ -20,7 +20,15 @@ from hyperasr.tokens import CharTokens
 from hyperasr.train import data as train_data
 from hyperasr.train.augment import background
 from hyperasr.train.config import TrainConfig
-from hyperasr.train.data import Corpus, Pick, load_corpus, make_batch, plan_epoch, prefetch
+from hyperasr.train.data import (
+    Corpus,
+    Pick,
+    load_corpus,
+    make_batch,
+    place,
+    plan_epoch,
+    prefetch,
+)
 from hyperasr.train.parallel import Workers
 
 RATE = audio.SAMPLE_RATE
@@ -402,3 +410,29 @@ def test_without_any_readable_recording_there_is_nothing_to_train_on(recordings)
     with pytest.raises(ManifestError, match="none of the recordings"):
         load_corpus(recordings, None, said.append)
     assert len(said) == 3
+
+
+def test_shares_of_the_recordings_are_placed_in_rooms_and_noise():
+    config = settings_for(room_share=0.3, noise_share=0.6)
+    plan = plan_epoch(corpus_of([2.0] * 500), list(range(500)), config, 0, background_share=0.1)
+    placed = place(plan, config, 0)
+    picks = [pick for batch in placed for pick in batch if pick.index >= 0]
+    assert 0.2 < sum(pick.room > 0 for pick in picks) / 500 < 0.4
+    assert 0.5 < sum(pick.noise > 0 for pick in picks) / 500 < 0.7
+    assert not any(p.room or p.noise for batch in placed for p in batch if p.index < 0)
+    bare = [[replace(pick, room=0, noise=0) for pick in batch] for batch in placed]
+    assert bare == plan, "nothing else changes"
+    assert place(plan, config, 0) == placed != place(plan, config, 1)
+    assert place(plan, settings_for(), 0) is plan
+
+
+def test_a_recording_in_a_room_with_noise_sounds_otherwise_and_lasts_as_long():
+    corpus = spoken([32_000])
+    dry, wet = (
+        make_batch(corpus, [Pick(0, 1.0, 2.0, room=seed, noise=seed)], TOKENS, 1.6)
+        for seed in (0, 7)
+    )
+    assert torch.equal(dry.lengths, wet.lengths)
+    assert dry.waveforms.shape == wet.waveforms.shape
+    assert torch.equal(dry.targets, wet.targets)
+    assert not torch.equal(dry.waveforms, wet.waveforms)

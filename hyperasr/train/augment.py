@@ -5,6 +5,7 @@ import torch
 import torchaudio.functional
 from torch import Generator, Tensor
 
+from hyperasr.audio import SAMPLE_RATE as RATE
 from hyperasr.train.config import TrainConfig
 
 
@@ -34,6 +35,55 @@ def room_noise(waveform: Tensor, samples: int, seed: int) -> Tensor:
     frames = waveform[: len(waveform) // 160 * 160].view(-1, 160)  # 10 ms each
     level = frames.square().mean(1).sqrt().quantile(0.1) if len(frames) else 0.0
     return level * torch.randn(samples, generator=torch.Generator().manual_seed(seed))
+
+
+def reverberate(waveform: Tensor, seed: int) -> Tensor:
+    """(N,) as a made-up room gives it back, as loud and as long as before.
+
+    The room is noise that dies away after the direct sound, by 60 dB in 0.1 to 0.7 s, and 0 to 15
+    dB below it (Lehmann and Johansson 2008 on why the shape of the decay is what matters).
+    """
+    rng = np.random.default_rng(seed)
+    decay = rng.uniform(0.1, 0.7)  # s
+    times = np.arange(round(decay * RATE)) / RATE
+    tail = rng.standard_normal(len(times)) * 10.0 ** (-3.0 * times / decay)
+    tail[: round(rng.uniform(0.002, 0.01) * RATE)] = 0.0  # the first wall is some way off
+    tail *= 10.0 ** (rng.uniform(-15.0, 0.0) / 20.0) / np.linalg.norm(tail)
+    tail[0] = 1.0
+    room = torch.from_numpy(tail.astype(np.float32))
+    size = 2 ** (len(waveform) + len(room)).bit_length()  # a product of small primes is fast
+    heard = torch.fft.irfft(torch.fft.rfft(waveform, size) * torch.fft.rfft(room, size))
+    heard = heard[: len(waveform)]
+    loudness = waveform.square().mean() / heard.square().mean().clamp(min=1e-12)
+    return heard * loudness.sqrt()
+
+
+def add_background(waveform: Tensor, seed: int) -> Tensor:
+    """(N,) with `background` of that seed added, 5 to 30 dB below it."""
+    noise = background(-(-len(waveform) // 4000) * 4000, seed)[: len(waveform)]  # for the FFT
+    if not noise.any():
+        return waveform
+    distance = torch.tensor(np.random.default_rng(seed).uniform(5.0, 30.0), dtype=torch.float32)
+    return torchaudio.functional.add_noise(waveform, noise, distance)
+
+
+def warp_frequency(features: Tensor, centres: Tensor, width: float, generator: Generator) -> Tensor:
+    """Features (B, T, M) as of throats shorter or longer by up to the share `width`.
+
+    `centres` (M,) are the bands' frequencies in Hz, on the CPU, where the factors are drawn: one
+    per utterance, the same for every frequency. Beyond the highest band that one is repeated
+    (vocal tract length perturbation, Jaitly and Hinton 2013).
+    """
+    B, _, M = features.shape
+    spread = torch.rand(B, 1, generator=generator) * 2.0 - 1.0
+    wanted = centres * (1.0 + width) ** spread  # (B, M), Hz
+    above = torch.searchsorted(centres, wanted).clamp(1, M - 1)  # (B, M)
+    low, high = centres[above - 1], centres[above]
+    share = ((wanted - low) / (high - low)).clamp(0.0, 1.0)
+    rows = torch.zeros(B, M, M)  # each band of the result is a mean of two neighbours
+    rows.scatter_(2, above[..., None], share[..., None])
+    rows.scatter_(2, above[..., None] - 1, 1.0 - share[..., None])
+    return features @ rows.transpose(1, 2).to(features.device)
 
 
 def spec_augment(

@@ -100,6 +100,12 @@ class TrainConfig:
     """... up to this length: long audio is heard in windows that hold several."""
     gain_range: float = 0.0
     """Utterances are made louder or quieter by up to this, dB."""
+    warp_range: float = 0.0
+    """Frequencies are stretched or squeezed by up to this share, as by another length of throat."""
+    room_share: float = 0.0
+    """Share of the recordings that a made-up room gives back."""
+    noise_share: float = 0.0
+    """Share of the recordings that have noise behind them, 5 to 30 dB quieter."""
 
     epoch_steps: int = 0
     """Steps between evaluations on dev; 0: once per pass over the data."""
@@ -176,6 +182,9 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("joined_share", 0, 1),
     ("max_joined", _TINY, 1e6),
     ("gain_range", 0, 60),
+    ("warp_range", 0, 0.5),
+    ("room_share", 0, 1),
+    ("noise_share", 0, 1),
     ("epoch_steps", 0, 1e9),
     ("save_steps", 1, 1e9),
     ("seed", 0, 1e9),

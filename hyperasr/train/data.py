@@ -24,7 +24,13 @@ from hyperasr import audio
 from hyperasr.errors import AudioError, ManifestError
 from hyperasr.manifest import Utterance
 from hyperasr.tokens import Tokens
-from hyperasr.train.augment import background, change_speed, room_noise
+from hyperasr.train.augment import (
+    add_background,
+    background,
+    change_speed,
+    reverberate,
+    room_noise,
+)
 from hyperasr.train.config import TrainConfig
 from hyperasr.train.parallel import Workers
 from hyperasr.train.phones import Pronunciations
@@ -61,6 +67,10 @@ class Pick:
     """Seconds of silence before it, where it follows another."""
     then: tuple["Pick", ...] = ()
     """What is said after it in the same recording."""
+    room: int = 0
+    """Seed of the room that all of it sounds in; 0: none."""
+    noise: int = 0
+    """Seed of the noise behind all of it; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +255,20 @@ def _join(
         yield replace(first, duration=duration, then=tuple(then))
 
 
+def place(plan: list[list[Pick]], config: TrainConfig, epoch: int) -> list[list[Pick]]:
+    """The same recordings; shares of them sound in a room, or have noise behind them."""
+    if not config.room_share and not config.noise_share:
+        return plan
+    rng = np.random.default_rng([config.seed, epoch, 1])
+
+    def placed(pick: Pick) -> Pick:
+        room, noise = rng.random(2) < (config.room_share, config.noise_share)
+        seeds = rng.integers(1, 2**31, 2)
+        return replace(pick, room=int(room * seeds[0]), noise=int(noise * seeds[1]))
+
+    return [[placed(pick) if pick.index >= 0 else pick for pick in batch] for batch in plan]
+
+
 def padded_length(duration: float, step: float) -> float:
     """`duration` rounded up to a multiple of `step`, seconds."""
     return max(1, int(np.ceil(duration / step - 1e-6))) * step
@@ -297,14 +321,13 @@ def _waveform(corpus: Corpus, pick: Pick) -> Tensor:
     """(N,) of an utterance and of what follows it."""
     if pick.index < 0:
         return background(round(pick.duration * audio.SAMPLE_RATE), -pick.index)
-    waveform = pick.gain * change_speed(corpus.waveform(pick.index), pick.speed)
-    if not pick.then:
-        return waveform
-    parts = [waveform]
+    parts = [pick.gain * change_speed(corpus.waveform(pick.index), pick.speed)]
     for following in pick.then:
         silence = room_noise(parts[-1], round(following.pause * audio.SAMPLE_RATE), pick.index)
         parts += [silence, _waveform(corpus, following)]
-    return torch.cat(parts)
+    waveform = torch.cat(parts)
+    waveform = reverberate(waveform, pick.room) if pick.room else waveform
+    return add_background(waveform, pick.noise) if pick.noise else waveform
 
 
 def prefetch(batches: Iterator[Batch], ahead: int = 4) -> Generator[Batch, None, None]:

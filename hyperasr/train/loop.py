@@ -27,13 +27,23 @@ import torch
 from hyperasr.checkpoint import Checkpoint, load_checkpoint
 from hyperasr.encoder import Encoder
 from hyperasr.errors import ConfigError, HyperAsrError
+from hyperasr.features import mel_edges
 from hyperasr.manifest import Utterance, read_manifest
 from hyperasr.train import metrics
-from hyperasr.train.augment import spec_augment
+from hyperasr.train.augment import spec_augment, warp_frequency
 from hyperasr.train.best import Best, Kept
 from hyperasr.train.board import Board, check_tensorboard
 from hyperasr.train.config import TrainConfig
-from hyperasr.train.data import Batch, Corpus, Pick, load_corpus, make_batch, plan_epoch, prefetch
+from hyperasr.train.data import (
+    Batch,
+    Corpus,
+    Pick,
+    load_corpus,
+    make_batch,
+    place,
+    plan_epoch,
+    prefetch,
+)
 from hyperasr.train.evaluate import Evaluation, Listener, score
 from hyperasr.train.learner import Learner
 from hyperasr.train.parallel import Workers
@@ -240,6 +250,9 @@ class Trainer:
             waveforms = batch.waveforms.to(self.device)
             features, frames = self.learner.features(waveforms, lengths)
             if not self._warming():
+                if config.warp_range:
+                    centres = mel_edges(self.learner.features.config)[1:-1]
+                    features = warp_frequency(features, centres, config.warp_range, generator)
                 if config.consistency:  # the same features twice, which the masks tell apart
                     batch = batch.twice()
                     features, frames = features.repeat(2, 1, 1), frames.repeat(2)
@@ -368,7 +381,7 @@ class Trainer:
         config = self.config
         if self._warming():
             return plan_epoch(self.corpus, self.first, config, self.epoch)
-        return plan_epoch(
+        plan = plan_epoch(
             self.corpus,
             list(range(len(self.corpus.utterances))),
             config,
@@ -378,6 +391,7 @@ class Trainer:
             joined_share=config.joined_share,
             gain_range=config.gain_range,
         )
+        return place(plan, config, self.epoch)
 
     def _first_speakers(self) -> list[int]:
         names = set(self.config.first_speakers)
