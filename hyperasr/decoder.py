@@ -34,19 +34,22 @@ BLANK = 0
 FRAME_SECONDS = 0.04
 SURE_BLANK = np.log(0.99)
 """A frame whose blank is at least as likely says nothing; of a run of such frames one is kept."""
+BEAM = 48
+"""The beam size that the following three fit: each doubling of it makes the search wider ..."""
 MAX_TOKENS = 8
-"""Tokens that are tried in a frame at most: flat log-probabilities would take minutes."""
+"""... by two more tokens that are tried in a frame at most: flat ones would take minutes;"""
 MIN_TOKEN = -6.0
-"""Log-probability below which a token is not tried, unless it is the likeliest of its frame."""
+"""... by 1 in the log-probability below which a token is not tried, unless it is the likeliest;"""
 BEHIND = -8.0
-"""Texts that are so far behind the best are given up."""
+"""... by 2 in what texts may be behind the best before they are given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderSettings:
     """How to search; the weights are natural logarithms."""
 
-    beam_size: int = 48
+    beam_size: int = BEAM
+    """Texts that are followed at once; the more, the unlikelier the tokens that are tried."""
     alpha: float = 0.5
     """Weight of the language model."""
     beta: float = 0.5
@@ -135,11 +138,12 @@ class Decoder:
         if self.settings.beam_size == 1 or not len(log_probs):
             words = greedy(log_probs, self.labels)
             return [Alternative(" ".join(word.text for word in words), 0.0)]
+        wider = math.log2(self.settings.beam_size / BEAM)
         beams = self._search.run(
-            self._reduced(log_probs),
+            _reduced(log_probs, max(2, round(MAX_TOKENS + 2 * wider))),
             self.settings.beam_size,
-            BEHIND,
-            MIN_TOKEN,
+            min(BEHIND - 2 * wider, -1.0),
+            min(MIN_TOKEN - wider, -1.0),
             prune_history=self.settings.nbest == 1,
         )
         return [Alternative(beam[0], float(beam[-1])) for beam in beams[: self.settings.nbest]]
@@ -153,15 +157,16 @@ class Decoder:
         usable[:, BLANK] = np.logaddexp(usable[:, BLANK], quiet)
         return usable
 
-    def _reduced(self, log_probs: NDArray[np.float32]) -> NDArray[Any]:
-        """Without the frames that are surely blank, but for one of a run, and unlikely tokens."""
-        blank = log_probs[:, BLANK] >= SURE_BLANK
-        again = np.concatenate([[False], blank[1:] & blank[:-1]])
-        kept = log_probs[~again]
-        if kept.shape[1] > MAX_TOKENS:
-            bound = np.partition(kept, -MAX_TOKENS, axis=1)[:, -MAX_TOKENS, None]
-            kept = np.where(kept >= bound, kept, -np.inf)
-        return kept
+
+def _reduced(log_probs: NDArray[np.float32], tokens: int) -> NDArray[Any]:
+    """(S, V) without frames that are surely blank, but for one of a run, and unlikely tokens."""
+    blank = log_probs[:, BLANK] >= SURE_BLANK
+    again = np.concatenate([[False], blank[1:] & blank[:-1]])
+    kept = log_probs[~again]
+    if kept.shape[1] > tokens:
+        bound = np.partition(kept, -tokens, axis=1)[:, -tokens, None]
+        kept = np.where(kept >= bound, kept, -np.inf)
+    return kept
 
 
 def timed_words(
