@@ -39,7 +39,7 @@ def test_faster_is_higher(speed):
     assert changed.abs().max() == pytest.approx(1.0, abs=0.05)
 
 
-def test_background_is_noise_of_any_level_or_silence():
+def test_background_is_noise_or_music_of_any_level_or_silence():
     sounds = [background(4000, seed) for seed in range(200)]
     peaks = np.array([sound.abs().max().item() for sound in sounds])
     assert all(sound.shape == (4000,) and sound.isfinite().all() for sound in sounds)
@@ -48,6 +48,9 @@ def test_background_is_noise_of_any_level_or_silence():
     assert 0.1 < peaks.max() <= 1.0
     assert torch.equal(background(4001, 5), background(4001, 5))
     assert len({sound.sum().item() for sound in sounds}) > 150
+    spectra = [np.abs(np.fft.rfft(sound.numpy())) ** 2 for sound in sounds if sound.any()]
+    peaked = [np.sort(s)[-20:].sum() / s.sum() > 0.8 for s in spectra]
+    assert 0.2 < np.mean(peaked) < 0.7, "music is tones, and so is brown noise, nearly"
 
 
 def masked(seed: int, lengths: list[int], config: TrainConfig) -> torch.Tensor:

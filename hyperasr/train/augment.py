@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torchaudio.functional
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from hyperasr.audio import SAMPLE_RATE as RATE
@@ -18,16 +19,41 @@ def change_speed(waveform: Tensor, speed: float) -> Tensor:
 
 
 def background(samples: int, seed: int) -> Tensor:
-    """(N,) of sound in which nobody speaks: noise from white to brown at any level, or silence."""
+    """(N,) of sound in which nobody speaks, at any level: noise, music or, one in ten, silence."""
     rng = np.random.default_rng(seed)
     level = 10.0 ** rng.uniform(-4.0, -0.5)
     slope = rng.uniform(0.0, 1.0)  # of the amplitude: 0 white, 0.5 pink, 1 brown
-    if rng.random() < 0.1:
+    kind = rng.random()
+    if kind < 0.1:
         return torch.zeros(samples)
+    if kind < 0.5:
+        played = melodies(samples, rng)
+        return torch.from_numpy((level * played / np.abs(played).max()).astype(np.float32))
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     spectrum[1:] /= np.arange(1, len(spectrum)) ** slope
     noise = np.fft.irfft(spectrum, samples)
     return torch.from_numpy((level * noise / np.abs(noise).max()).astype(np.float32))
+
+
+def melodies(samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(N,) of one to five voices that play notes at random, each with a timbre of its own."""
+    played = 1e-3 * rng.standard_normal(samples)
+    for _ in range(rng.integers(1, 6)):
+        harmonics = np.arange(1, rng.integers(2, 9))
+        strengths = harmonics ** -rng.uniform(0.5, 2.0)
+        fading, swing = rng.choice([0.0, 1.0, 5.0]), rng.choice([0.0, 0.004])
+        lowest, slowest = rng.uniform(40.0, 500.0), rng.uniform(0.15, 1.5)
+        at = 0
+        while at < samples:
+            length = min(int(rng.uniform(0.1, slowest) * RATE) + 1, samples - at)
+            pitch = lowest * 2.0 ** (rng.integers(0, 25) / 12.0)  # two octaves of semitones
+            times = np.arange(length) / RATE
+            turns = pitch * (times + swing * np.sin(2 * np.pi * 5.0 * times) / 5.0)
+            tones = np.sin(2 * np.pi * turns[:, None] * harmonics) @ strengths
+            edges = np.minimum(1.0, np.minimum(times, times[::-1]) / 0.01)  # no clicks
+            played[at : at + length] += tones * edges * np.exp(-fading * times)
+            at += length if rng.random() < 0.8 else 2 * length  # a rest
+    return played
 
 
 def room_noise(waveform: Tensor, samples: int, seed: int) -> Tensor:
