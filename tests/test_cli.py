@@ -343,6 +343,15 @@ def test_an_interrupt_is_said_and_keeps_what_is_done(monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_an_interrupt_while_the_model_loads_is_said_too(monkeypatch):
+    def load(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transcribe.Transcriber, "load", load)
+    result = run("a.wav")
+    assert (result.exit_code, result.stderr) == (130, "hyperasr: interrupted\n")
+
+
 class Terminal:
     """A console in a terminal, and what was printed to it."""
 

@@ -9,9 +9,10 @@ interrupted, state saved.
 """
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hyperasr import __version__
 from hyperasr.cli import (
@@ -30,7 +31,21 @@ from hyperasr.cli import (
 from hyperasr.cli.terminal import FAILED, INTERRUPTED, NO_MODEL, USAGE, say
 from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError, LanguageModelError
 
+
+class Commands(TyperGroup):
+    """The commands; one that is interrupted where it has nothing to say of it still says so."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; typer itself would end with 130 and no word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -85,5 +100,5 @@ def main() -> None:
         say(str(error))
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        say("interrupted; what was finished is written")
+        say("interrupted")
         sys.exit(INTERRUPTED)
