@@ -15,7 +15,7 @@ from training import tiny_models as tiny_models
 from training import tones as tones
 
 from hyperasr.checkpoint import load_checkpoint
-from hyperasr.errors import HyperAsrError, OutputError
+from hyperasr.errors import ConfigError, HyperAsrError, OutputError
 from hyperasr.train import loop, state
 from hyperasr.train import metrics as train_metrics
 from hyperasr.train.loop import Trainer
@@ -185,6 +185,15 @@ def test_other_settings_are_told_in_one_line(tones, tmp_path):
     said.clear()
     Trainer(again, tmp_path, say=said.append)
     assert not [line for line in said if "other settings" in line], "they are the run's now"
+
+
+def test_a_state_of_another_optimiser_names_the_setting_that_changed(tones, tmp_path):
+    Trainer(config_of(tones, steps=2), tmp_path).run()
+    with pytest.raises(ConfigError, match=r"set back .* optimizer muon \(was adamw\)"):
+        Trainer(config_of(tones, steps=3, optimizer="muon"), tmp_path)
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(ConfigError, match=r"choose another folder$"):
+        Trainer(config_of(tones, steps=3, optimizer="muon"), tmp_path)
 
 
 def test_settings_that_cannot_be_read_or_are_older_are_no_reason_to_complain(tones, tmp_path):

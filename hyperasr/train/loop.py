@@ -352,15 +352,20 @@ class Trainer:
 
     def _resume(self) -> bool:
         """Go on from the state in the folder, if there is one."""
-        numbers = load_state(self.folder, self.learner.parts(), self.device)
-        changes = changed_settings(self.folder, self.config) if numbers else ""
+        changes = changed_settings(self.folder, self.config)
+        try:
+            numbers = load_state(self.folder, self.learner.parts(), self.device)
+        except ConfigError as error:
+            if not changes:
+                raise
+            raise ConfigError(f"{error}, or set back what is not as it was: {changes}") from error
         for name in NUMBERS if numbers else ():
             setattr(self, name, numbers[name])
         if self.config.average_best > 1:
             self.best.kept = [Kept(*kept) for kept in numbers.get("kept", ())]
         if numbers:
             self.say(f"{self.folder}: resuming at step {self.step}")
-        if changes:
+        if numbers and changes:
             self.say(f"{self.folder}: goes on with other settings: {changes}")
         if self.workers.leads:
             metrics.forget_later(self.folder, self.step, self.evaluated)
