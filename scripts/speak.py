@@ -10,6 +10,7 @@ import argparse
 import json
 import lzma
 import re
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,6 +77,11 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    for program in ("flite", "espeak-ng"):
+        if shutil.which(program) is None:
+            parser.error(f"{program} is not installed: apt-get install flite espeak-ng")
+    if not arguments.text.is_file():
+        parser.error(f"{arguments.text}: no such file")
     rng = np.random.default_rng(arguments.seed)
     arguments.output.mkdir(parents=True, exist_ok=True)
     chosen, heard, lines = sentences(arguments.text, rng), 0.0, []
