@@ -126,33 +126,38 @@ class Search(BeamSearchDecoderCTC):
         """The texts after one more frame, best first; `tokens` are (token, log-probability)."""
         log1p, exp = math.log1p, math.exp
         found: dict[Any, list[float]] = {}  # to blank, to the last token, worth
-        entry: list[float] | None
         ahead = max(0.0, self._fusion.beta) if self._fusion is not None else 0.0
         floor = NEVER
+        entry: list[float] | None
         for token, sound in tokens:
+            begins, letters = self._spelled[token]
             for total, to_blank, to_last, both, key in beam:
                 if total + sound + ahead < floor:
                     break  # and those that follow are worse still
+                text, begun, last = key
                 if token == BLANK:
                     slot, reached, following = 0, both + sound, key
-                elif token != key[2]:
-                    slot, reached, following = 1, both + sound, self._extend(key, token)
                 else:
-                    if to_last > NEVER:
-                        entry = found.setdefault(key, [NEVER, NEVER, key[0].worth + key[1].worth])
-                        entry[1] = add(entry[1], to_last + sound)
-                    if to_blank == NEVER:
-                        continue
-                    slot, reached, following = 1, to_blank + sound, self._extend(key, token)
+                    slot, reached = 1, both + sound
+                    if token == last:
+                        if to_last > NEVER:
+                            entry = found.setdefault(key, [NEVER, NEVER, text.worth + begun.worth])
+                            entry[1] = add(entry[1], to_last + sound)
+                        reached = to_blank + sound
+                    if begins:
+                        if begun.letters:
+                            text = text.next.get(begun.letters) or self._word(text, begun.letters)
+                        begun = self._nothing
+                    if letters:
+                        begun = begun.next.get(letters) or self._begin(begun, letters)
+                    following = text, begun, token
+                worth = text.worth + begun.worth
+                if reached + worth < floor or reached == NEVER:
+                    continue
                 entry = found.get(following)
                 if entry is None:
-                    text, begun, _ = following
-                    worth = text.worth + begun.worth
-                    if reached + worth < floor:
-                        continue
                     # A hotword that is only begun must not push out the text that will be right.
-                    sure = reached + text.sure + min(0.0, begun.worth)
-                    floor = max(floor, sure + behind)
+                    floor = max(floor, reached + text.sure + min(0.0, begun.worth) + behind)
                     entry = found[following] = [NEVER, NEVER, worth]
                 old = entry[slot]
                 if old < reached:
@@ -165,19 +170,7 @@ class Search(BeamSearchDecoderCTC):
             if both + worth >= floor:
                 after.append((both + worth, to_blank, to_last, both, key))
         after.sort(key=_total, reverse=True)
-        return after
-
-    def _extend(self, key: Any, token: int) -> Any:
-        """The text with one more token."""
-        text, begun, _ = key
-        begins, letters = self._spelled[token]
-        if begins:
-            if begun.letters:
-                text = text.next.get(begun.letters) or self._word(text, begun.letters)
-            begun = self._nothing
-        if letters:
-            begun = begun.next.get(letters) or self._begin(begun, letters)
-        return text, begun, token
+        return after or beam  # of a frame in which nothing is possible nothing is known
 
     def _word(self, text: Text, word: str) -> Text:
         """The text with a word more."""

@@ -129,3 +129,14 @@ def test_texts_that_go_on_alike_leave_room_for_others(ngram):
     apart = search.run(rows, 4, -50.0, -20.0, prune_history=False)
     assert len({text for text, *_ in apart}) == 4
     assert alike[0][-1] >= apart[0][-1] - 1e-6
+
+
+def test_a_frame_of_which_nothing_is_known_changes_nothing():
+    log_probs = random_sound(6, LETTERS, 3)
+    gap = np.full((1, len(LETTERS)), -np.inf, np.float32)
+    search = Search(Alphabet(list(LETTERS), False), None)
+    plain, holed = (
+        search.run(rows, 20, **EVERYTHING)
+        for rows in (log_probs, np.concatenate([log_probs[:3], gap, log_probs[3:]]))
+    )
+    assert holed == plain
