@@ -19,8 +19,8 @@ from pyctcdecode.language_model import AbstractLanguageModel, HotwordScorer
 from hyperasr.hotwords import Hotwords
 from hyperasr.language_model import NGram
 
-MAX_REMEMBERED = 1_000_000
-"""Beginnings of words whose worth is kept."""
+MAX_REMEMBERED = 200_000
+"""Beginnings of words whose worth is kept from one utterance to the next, about 50 MB of them."""
 LONG_WORD = 6
 """Letters from which on an unknown word costs more the longer it gets."""
 BLANK = 0
