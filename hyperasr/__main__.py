@@ -8,6 +8,7 @@ def main() -> None:
     try:
         from hyperasr.cli import main as command_line
     except KeyboardInterrupt:
+        sys.stderr.write("hyperasr: interrupted\n")
         sys.exit(130)  # what hyperasr.cli.terminal calls INTERRUPTED
     command_line()
 

@@ -3,7 +3,7 @@
     greedy      the likeliest token of every frame
     Decoder     beam search with an n-gram language model and hotwords
 
-pyctcdecode searches; what it is told about words (KenLM, vocabulary, hotwords) is `Fusion` here.
+The search itself, and what it is told about words, is in `search.py`.
 Times and confidences come from an alignment of the words that were chosen, so they are there with
 a language model too. No torch here.
 """
@@ -57,7 +57,7 @@ class DecoderSettings:
     unknown: float = -12.0
     """Reward for a word that the language model does not have."""
     nbest: int = 1
-    """Alternatives that are kept."""
+    """Alternatives that are kept at most; those far behind the best are none."""
     sure: float = 1.0
     doubt: float = 0.0
     """The log-odds that a word is right: `sure` times the sound's own log-odds, less `doubt`."""
@@ -72,6 +72,8 @@ class DecoderSettings:
         weights = (self.alpha, self.beta, self.unknown, self.sure, self.doubt)
         if not all(map(math.isfinite, weights)):
             raise ConfigError("alpha, beta, unknown, sure and doubt must be finite")
+        if self.unknown > 0.0:
+            raise ConfigError("unknown must not be positive: it is a penalty")
         if not (0.0 <= self.lead <= 1.0 and 0.0 <= self.tail <= 1.0):
             raise ConfigError("lead and tail must be from 0 to 1 second")
 
@@ -106,7 +108,7 @@ class Decoder:
 
     def __call__(self, log_probs: NDArray[np.floating[Any]], first_frame: int = 0) -> Segment:
         """What is said in an utterance (S, V) that begins at a frame of the recording."""
-        log_probs = log_probs.astype(np.float32)
+        log_probs = np.nan_to_num(log_probs.astype(np.float32), nan=-np.inf, neginf=-np.inf)
         texts = self._texts(self._without_markers(log_probs))
         return self.segment(texts, log_probs, first_frame)
 

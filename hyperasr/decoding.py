@@ -1,6 +1,5 @@
 """A checkpoint and what a user asked for -> a decoder: its n-gram, weights and hotwords."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from hyperasr.errors import ConfigError, LanguageModelError
 from hyperasr.hotwords import Hotwords
 from hyperasr.language_model import NGram, load_ngram
 
+MAX_WEIGHT = 1000.0
+"""Of a hotword; beyond it nothing else counts."""
 CANDIDATES = 16
 """Texts of an utterance that an attention decoder reads again."""
 
@@ -32,8 +33,8 @@ class DecodingOptions:
 
     def __post_init__(self) -> None:
         """Refuse a weight that is none."""
-        if not math.isfinite(self.hotword_weight):
-            raise ConfigError("hotword_weight must be finite")
+        if not 0.0 <= self.hotword_weight <= MAX_WEIGHT:
+            raise ConfigError(f"hotword_weight must lie between 0 and {MAX_WEIGHT:g}")
 
 
 def build_decoder(

@@ -10,6 +10,11 @@ finds in it. The cost of a word does not depend on how many phrases there are.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from hyperasr.errors import ConfigError
+
+LONGEST = 50
+"""Words of a phrase, at most: a longer one is a text."""
+
 
 @dataclass(eq=False, slots=True)
 class Node:
@@ -44,6 +49,10 @@ class Hotwords:
         self.words: set[str] = set()
         for phrase in phrases:
             words = phrase.split()
+            if len(words) > LONGEST:
+                raise ConfigError(
+                    f"a hotword of {len(words)} words ({phrase[:40]} ...): at most {LONGEST}"
+                )
             node = self.root
             for word in words:
                 node = node.next.setdefault(word, Node())
@@ -54,6 +63,15 @@ class Hotwords:
             for length in range(1, len(word) + 1):
                 start = word[:length]
                 self._shortest[start] = min(len(word), self._shortest.get(start, len(word)))
+
+    def rise(self, letters: int) -> float:
+        """What a token of up to so many letters adds to the beginning of a word at most."""
+        gains = (
+            self.partial(start) - self.partial(start[:-count])
+            for start in self._shortest
+            for count in range(1, min(letters, len(start)) + 1)
+        )
+        return max(gains, default=0.0)
 
     def step(self, place: Place, word: str) -> tuple[float, Place]:
         """What `word` earns after a text that stands at `place`, and where it stands then."""

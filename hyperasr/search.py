@@ -16,7 +16,7 @@ from pyctcdecode.alphabet import Alphabet
 from pyctcdecode.decoder import BeamSearchDecoderCTC, OutputBeam
 from pyctcdecode.language_model import AbstractLanguageModel, HotwordScorer
 
-from hyperasr.hotwords import Hotwords
+from hyperasr.hotwords import Hotwords, Place
 from hyperasr.language_model import NGram
 
 MAX_REMEMBERED = 200_000
@@ -39,13 +39,13 @@ class Text:
         worth: float,
         sure: float,
         state: Any,
-        recent: tuple[str, ...],
+        recent: tuple[tuple[str, ...], Any],
     ):
         self.before, self.word, self.worth, self.state = before, word, worth, state
         self.sure = sure
         """Its worth without what an unfinished phrase may have to give back."""
         self.recent = recent
-        """As many of the last words as a language model looks back to."""
+        """As many of the last words as the n-gram looks back to, and the place among hotwords."""
         self.next: dict[str, Text] = {}
 
     def __str__(self) -> str:
@@ -76,6 +76,8 @@ class Search(BeamSearchDecoderCTC):
         self._nothing, self._remembered = Begun("", 0.0), 0
         mark, labels = "▁" if self._is_bpe else " ", sorted(self._idx2vocab.items())
         self._spelled = [(label.startswith(mark), label.strip(mark)) for _, label in labels]
+        longest = max(len(letters) for _, letters in self._spelled)
+        self._ahead = fusion.ahead(longest) if fusion is not None else 0.0
         """Of every token, whether it begins a word, and its letters."""
 
     def run(
@@ -112,7 +114,7 @@ class Search(BeamSearchDecoderCTC):
             lm_start_state = self._fusion.get_start_state()
         # A text in the beam: total, of paths to blank, of paths to its last token, both, and
         # (words, letters, last token), which tell it from all others.
-        start = Text(None, "", 0.0, 0.0, lm_start_state, ())
+        start = Text(None, "", 0.0, 0.0, lm_start_state, ((), None))
         beam = [(0.0, 0.0, NEVER, 0.0, (start, self._nothing, -1))]
         for tokens in _likely(logits, token_min_logp):
             beam = self._step(beam, tokens, beam_prune_logp)[:beam_width]
@@ -126,13 +128,12 @@ class Search(BeamSearchDecoderCTC):
         """The texts after one more frame, best first; `tokens` are (token, log-probability)."""
         log1p, exp = math.log1p, math.exp
         found: dict[Any, list[float]] = {}  # to blank, to the last token, worth
-        ahead = max(0.0, self._fusion.beta) if self._fusion is not None else 0.0
         floor = NEVER
         entry: list[float] | None
         for token, sound in tokens:
             begins, letters = self._spelled[token]
             for total, to_blank, to_last, both, key in beam:
-                if total + sound + ahead < floor:
+                if total + sound + self._ahead < floor:
                     break  # and those that follow are worse still
                 text, begun, last = key
                 if token == BLANK:
@@ -143,6 +144,8 @@ class Search(BeamSearchDecoderCTC):
                         if to_last > NEVER:
                             entry = found.setdefault(key, [NEVER, NEVER, text.worth + begun.worth])
                             entry[1] = add(entry[1], to_last + sound)
+                        if to_blank == NEVER:
+                            continue
                         reached = to_blank + sound
                     if begins:
                         if begun.letters:
@@ -175,13 +178,14 @@ class Search(BeamSearchDecoderCTC):
     def _word(self, text: Text, word: str) -> Text:
         """The text with a word more."""
         if self._fusion is None:
-            found = Text(text, word, 0.0, 0.0, None, ())
+            found = Text(text, word, 0.0, 0.0, None, text.recent)
         else:
             added, state = self._fusion.score(text.state, word)
             back = self._fusion.order - 1
-            recent = (*text.recent, word)[-back:] if back else ()
+            words = (*text.recent[0], word)[-back:] if back else ()
             worth = text.worth + added
-            found = Text(text, word, worth, worth - self._fusion.credit(state), state, recent)
+            sure = worth - self._fusion.credit(state)
+            found = Text(text, word, worth, sure, state, (words, self._fusion.place(state)))
         text.next[word] = found
         return found
 
@@ -267,7 +271,16 @@ class Fusion(AbstractLanguageModel):
     def credit(self, state: Any) -> float:
         """What a text in this state may have to give back: its phrase is not finished."""
         _, place = state
-        return self.hotwords.weight * len(place.waiting)
+        return max(0.0, self.hotwords.weight) * len(place.waiting)
+
+    @staticmethod
+    def place(state: Any) -> Place:
+        """Where a text in this state stands among the hotwords."""
+        return state[1]
+
+    def ahead(self, letters: int) -> float:
+        """By how much a token of up to so many letters may make a text better at most."""
+        return max(0.0, self.beta) + self.hotwords.rise(letters)
 
     @property
     def order(self) -> int:

@@ -1,6 +1,7 @@
 """What every test shares: one torch thread, patient hypothesis, the corpora where present."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def speech() -> Path:
     if not (SPEECH / "dev.jsonl").exists():
         pytest.skip(f"needs the speech corpora at {SPEECH.parent}")
     return SPEECH
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_stays_what_it_was():
+    """A command that was interrupted leaves Ctrl-C to end the program at once."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -179,14 +180,18 @@ main()
 
 
 @needs_fork
-def test_ctrl_c_ends_the_program_and_its_processes_without_waiting_for_the_rest(tmp_path):
+@pytest.mark.parametrize("presses", [1, 3])
+def test_ctrl_c_ends_the_program_and_its_processes_without_waiting_for_the_rest(tmp_path, presses):
     from stand_ins import noise, tiny_checkpoint  # the programs above do not wait for torch
 
     long = noise(tmp_path / "long.wav", seconds=600)  # 40 utterances of a second's work each
     model = tiny_checkpoint(tmp_path / "tiny")
     program = start(INTERRUPTED, "transcribe", long, "-m", model, "--device", "cpu")
     assert [program.stdout.readline() for _ in range(3)] == ["decoding\n"] * 3
-    os.killpg(program.pid, signal.SIGINT)
+    for _ in range(presses):
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGINT)
+        time.sleep(0.3 * (presses - 1))
     said, complaints = program.communicate(timeout=60)
     assert (program.returncode, complaints) == (
         130,

@@ -294,9 +294,25 @@ def test_confidences_are_calibrated_and_stay_within_zero_and_one():
         assert 0.0 <= word.confidence <= 1.0
 
 
+def test_frames_that_are_no_numbers_are_nothing_that_was_heard_for_sure():
+    log_probs = sound("who saw the anchor")
+    log_probs[len(log_probs) // 2 :] = np.nan
+    for search in (decoder(), decoder(beam_size=1)):
+        segment = search(log_probs)
+        assert segment.text.startswith("who saw")
+        assert all(0.0 <= word.confidence <= 1.0 for word in segment.words)
+    assert decoder()(np.full_like(log_probs, np.nan)).words == ()
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"beam_size": 0}, {"nbest": 0}, {"alpha": float("nan")}, {"beta": float("inf")}],
+    [
+        {"beam_size": 0},
+        {"unknown": 1.0},
+        {"nbest": 0},
+        {"alpha": float("nan")},
+        {"beta": float("inf")},
+    ],
 )
 def test_settings_that_search_for_nothing_are_refused(wrong):
     with pytest.raises(ConfigError):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyperasr.errors import ConfigError
 from hyperasr.hotwords import Hotwords
 
 WEIGHT = 4.0
@@ -101,3 +102,21 @@ def test_a_thousand_phrases_cost_no_more_steps_than_one():
     assert many.step(many.start, "other") == (0.0, many.start)
     assert many.longest == 2
     assert len(many.words) == 1001
+
+
+def test_a_phrase_as_long_as_a_text_is_refused():
+    Hotwords(["word " * 50], 4.0)
+    with pytest.raises(ConfigError, match="hotword of 51 words"):
+        Hotwords(["word " * 51], 4.0)
+
+
+@given(st.lists(st.text("abc", min_size=1, max_size=9), min_size=1, max_size=6), st.integers(1, 3))
+def test_a_token_adds_at_most_the_rise(words, letters):
+    expected = Hotwords(words, 4.0)
+    rise = expected.rise(letters)
+    assert 0.0 < rise <= 4.0
+    for word in words:
+        for end in range(1, len(word) + 1):
+            for token in range(1, min(letters, end) + 1):
+                gained = expected.partial(word[:end]) - expected.partial(word[: end - token])
+                assert gained <= rise + 1e-12

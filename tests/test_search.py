@@ -99,6 +99,22 @@ def test_it_finds_what_pyctcdecode_finds_with_a_wide_beam(ngram, seed, language)
     assert ours[0][-1] == pytest.approx(theirs[0][-1], abs=0.1)  # each gives up other paths
 
 
+@pytest.mark.parametrize("weight", [9.9, 12.0, 20.0])
+@pytest.mark.parametrize("word", ["jo", "o"])
+def test_a_short_hotword_is_followed_until_it_has_earned_its_weight(word, weight):
+    """Its letters are unlikely, and the word that is likelier has no worth."""
+    spoken = [{"t": -0.01}, {"b": -0.02, " ": -4.9}, {"": -0.02, "j": -4.5}, {"": -0.02, "o": -0.3}]
+    spoken = spoken if word == "jo" else [*spoken[:2], {"": -0.02, "o": -4.5}, {"": -0.01}]
+    log_probs = np.full((4, len(LONG)), -15.0, np.float32)
+    for row, sounds in zip(log_probs, spoken, strict=True):
+        for letter, sound in sounds.items():
+            row[LONG.index(letter)] = sound
+    fusion = Fusion(0.5, 0.5, -12.0, None, Hotwords([word], weight))
+    search = Search(Alphabet(list(LONG), False), fusion)
+    (best, *_), *_ = search.run(log_probs, 48, -8.0, -6.0, prune_history=True)
+    assert best == f"t {word}"
+
+
 @settings(max_examples=10)
 @given(frames=st.integers(1, 30), seed=st.integers(0, 10_000), hotwords=st.booleans())
 def test_what_is_not_followed_changes_nothing(ngram, frames, seed, hotwords):

@@ -28,7 +28,7 @@ from hyperasr.cli import (
     transcribe,
     tune,
 )
-from hyperasr.cli.terminal import FAILED, INTERRUPTED, NO_MODEL, USAGE, say
+from hyperasr.cli.terminal import FAILED, INTERRUPTED, NO_MODEL, USAGE, interrupted, say
 from hyperasr.errors import CheckpointError, ConfigError, HyperAsrError, LanguageModelError
 
 
@@ -40,7 +40,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say("interrupted")
+            interrupted()
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -100,5 +100,5 @@ def main() -> None:
         say(str(error))
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        say("interrupted")
+        interrupted()
         sys.exit(INTERRUPTED)

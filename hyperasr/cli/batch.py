@@ -52,7 +52,7 @@ from hyperasr.cli.options import (
     VadThreshold,
 )
 from hyperasr.cli.progress import Watch
-from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, nobody, say
+from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, end_at_next_interrupt, nobody, say
 from hyperasr.errors import ClusterError, OutputError
 from hyperasr.stretches import DEFAULT_HEARING
 from hyperasr.subtitles import DEFAULT_RULES, CueRules
@@ -243,6 +243,7 @@ def _watched(
                     if fail_fast or outcome.hopeless or journal.broken:
                         break
     except KeyboardInterrupt:
+        end_at_next_interrupt("hyperasr: interrupted; the same command goes on\n")
         return outcomes, True
     except ClusterError as error:
         say(str(error))
@@ -272,7 +273,8 @@ def _end(report: Report, folder: Path, tell: Callable[[str], None]) -> None:
         say(str(error))
         failed += 1
     if report.interrupted:
-        say(f"interrupted; {report.left} files are left, the same command goes on with them")
+        left = "file is" if report.left == 1 else "files are"
+        say(f"interrupted; {report.left} {left} left, the same command goes on")
         raise typer.Exit(INTERRUPTED)
     if report.failures or report.left:
         left = f"; {report.left} were not begun" if report.left else ""

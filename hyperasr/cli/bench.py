@@ -20,7 +20,7 @@ from hyperasr.cli.options import (
     Threads,
     check_picture,
 )
-from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, say
+from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, interrupted, say
 from hyperasr.errors import AudioError
 from hyperasr.files import replacing
 
@@ -88,7 +88,7 @@ def bench(
         say(f"too little memory: {error}; try a smaller --batch-size")
         raise typer.Exit(FAILED) from error
     except KeyboardInterrupt:
-        say("interrupted; nothing is written")
+        interrupted("nothing is written")
         raise typer.Exit(INTERRUPTED) from None
     if not quiet:
         _show(report)

@@ -23,7 +23,7 @@ from hyperasr.cli.options import (
     Quiet,
     Threads,
 )
-from hyperasr.cli.terminal import EXCEEDED, FAILED, INTERRUPTED, console, nobody, say
+from hyperasr.cli.terminal import EXCEEDED, FAILED, INTERRUPTED, console, interrupted, nobody, say
 from hyperasr.errors import AudioError, OutputError, TextError
 from hyperasr.folder import DEFAULT_MODEL
 from hyperasr.writers import save
@@ -239,7 +239,7 @@ def _transcribe(
                 else:
                     found.append(documents.heard(heard, text.id))
         except KeyboardInterrupt:
-            say("interrupted; nothing is written")
+            interrupted("nothing is written")
             raise typer.Exit(INTERRUPTED) from None
     return Texts(transcriber.name, "transcribed now", tuple(found)), failed
 

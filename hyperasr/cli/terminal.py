@@ -1,5 +1,7 @@
 """What every command says to the person at the keyboard and to the shell."""
 
+import os
+import signal
 import unicodedata
 
 import typer
@@ -15,6 +17,22 @@ def say(message: str) -> None:
     """Speak to the person at the keyboard, never into the results; always one line."""
     line = " ".join(message.splitlines()).encode("utf-8", "backslashreplace").decode()
     typer.echo(f"hyperasr: {harmless(line)}", err=True)
+
+
+def interrupted(and_so: str = "") -> None:
+    """Say that Ctrl-C was heard; the next one ends the program at once, whatever is closing."""
+    say(f"interrupted{and_so and '; '}{and_so}")
+    end_at_next_interrupt()
+
+
+def end_at_next_interrupt(last_words: str = "") -> None:
+    """From here on Ctrl-C is no exception any more."""
+
+    def end(*_: object) -> None:
+        os.write(2, last_words.encode())
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
 
 
 def harmless(text: str) -> str:

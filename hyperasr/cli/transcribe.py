@@ -48,7 +48,7 @@ from hyperasr.cli.options import (
     VadMinSilence,
     VadThreshold,
 )
-from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, nobody, say
+from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, interrupted, nobody, say
 from hyperasr.errors import AudioError, BrokenOffError, ConfigError, OutputError
 from hyperasr.stretches import DEFAULT_HEARING
 from hyperasr.subtitles import DEFAULT_RULES, CueRules
@@ -155,7 +155,7 @@ def transcribe(
                 if plan.targets[path] is None:  # stdout is gone for the next file too
                     break
     except KeyboardInterrupt:
-        say("interrupted; what was finished is written")
+        interrupted("what was finished is written")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         bar.pause()
