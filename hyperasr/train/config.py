@@ -92,7 +92,7 @@ class TrainConfig:
     """... and at most this many feature frames (10 ms)."""
 
     background_share: float = 0.02
-    """Utterances of noise or silence with no text that are added: there is nothing to hear."""
+    """Utterances of noise, music or silence with no text that are added: nobody speaks there."""
 
     joined_share: float = 0.0
     """Share of the recordings that go on with further utterances, after a pause ..."""
@@ -101,11 +101,11 @@ class TrainConfig:
     gain_range: float = 0.0
     """Utterances are made louder or quieter by up to this, dB."""
     warp_range: float = 0.0
-    """Frequencies are stretched or squeezed by up to this share, as by another length of throat."""
+    """Frequencies are multiplied or divided by up to 1 and this, as by another length of throat."""
     room_share: float = 0.0
     """Share of the recordings that a made-up room gives back."""
     noise_share: float = 0.0
-    """Share of the recordings that have noise behind them, 5 to 30 dB quieter."""
+    """Share of the recordings that have noise or music behind them, 5 to 30 dB quieter."""
 
     epoch_steps: int = 0
     """Steps between evaluations on dev; 0: once per pass over the data."""

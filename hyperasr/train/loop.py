@@ -251,8 +251,7 @@ class Trainer:
             features, frames = self.learner.features(waveforms, lengths)
             if not self._warming():
                 if config.warp_range:
-                    centres = mel_edges(self.learner.features.config)[1:-1]
-                    features = warp_frequency(features, centres, config.warp_range, generator)
+                    features = self._warped(features, generator)
                 if config.consistency:  # the same features twice, which the masks tell apart
                     batch = batch.twice()
                     features, frames = features.repeat(2, 1, 1), frames.repeat(2)
@@ -275,6 +274,14 @@ class Trainer:
         self.failures = 0
         self.learner.update(learning_rate(config, self.step))
         return StepLosses(*told)
+
+    def _warped(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Normalised features (B, T, M) as of other throats; it is loudness that is warped."""
+        known = self.learner.features
+        decibels = features * known.std + known.mean
+        centres = mel_edges(known.config)[1:-1]
+        decibels = warp_frequency(decibels, centres, self.config.warp_range, generator)
+        return (decibels - known.mean) / known.std.clamp(min=1e-10)
 
     # -- evaluation -----------------------------------------------------------------------
 
