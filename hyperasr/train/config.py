@@ -149,6 +149,7 @@ _CHOICES = {
     "optimizer": ("adamw", "muon"),
     "loss_per": ("token", "utterance"),
 }
+_KINDS = {float: "a number", int: "a whole number", str: "text", tuple: "a list"}
 _TINY, _BELOW_ONE = 1e-9, 1.0 - 1e-9
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("dropout", 0, _BELOW_ONE),
@@ -262,4 +263,4 @@ def _as(kind: type, name: str, value: Any) -> Any:
         return float(value)
     if type(value) is kind:
         return value
-    raise ConfigError(f"train: {name} must be a {kind.__name__}, not {value!r}")
+    raise ConfigError(f"train: {name} must be {_KINDS[kind]}, not {value!r}")
