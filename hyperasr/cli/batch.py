@@ -52,7 +52,15 @@ from hyperasr.cli.options import (
     VadThreshold,
 )
 from hyperasr.cli.progress import Watch
-from hyperasr.cli.terminal import FAILED, INTERRUPTED, console, end_at_next_interrupt, nobody, say
+from hyperasr.cli.terminal import (
+    FAILED,
+    INTERRUPTED,
+    console,
+    end_at_next_interrupt,
+    interrupted,
+    nobody,
+    say,
+)
 from hyperasr.errors import ClusterError, OutputError
 from hyperasr.stretches import DEFAULT_HEARING
 from hyperasr.subtitles import DEFAULT_RULES, CueRules
@@ -274,7 +282,7 @@ def _end(report: Report, folder: Path, tell: Callable[[str], None]) -> None:
         failed += 1
     if report.interrupted:
         left = "file is" if report.left == 1 else "files are"
-        say(f"interrupted; {report.left} {left} left, the same command goes on")
+        interrupted(f"{report.left} {left} left, the same command goes on")
         raise typer.Exit(INTERRUPTED)
     if report.failures or report.left:
         left = f"; {report.left} were not begun" if report.left else ""
