@@ -76,9 +76,10 @@ class Search(BeamSearchDecoderCTC):
         self._nothing, self._remembered = Begun("", 0.0), 0
         mark, labels = "▁" if self._is_bpe else " ", sorted(self._idx2vocab.items())
         self._spelled = [(label.startswith(mark), label.strip(mark)) for _, label in labels]
+        """Of every token, whether it begins a word, and its letters."""
         longest = max(len(letters) for _, letters in self._spelled)
         self._ahead = fusion.ahead(longest) if fusion is not None else 0.0
-        """Of every token, whether it begins a word, and its letters."""
+        """By how much one more token may make a text better at most."""
 
     def run(
         self,
