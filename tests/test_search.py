@@ -115,18 +115,18 @@ def test_a_short_hotword_is_followed_until_it_has_earned_its_weight(word, weight
     assert best == f"t {word}"
 
 
-@settings(max_examples=10)
-@given(frames=st.integers(1, 30), seed=st.integers(0, 10_000), hotwords=st.booleans())
-def test_what_is_not_followed_changes_nothing(ngram, frames, seed, hotwords):
-    """Steps that cannot come near the best one, and letters that no word begins with."""
-    log_probs = random_sound(frames, LONG, seed, sharpness=5.0)
+@pytest.mark.parametrize("hotwords", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_not_followed_is_not_missed(ngram, seed, hotwords):
+    """Steps that cannot come near the best one, and texts that go on alike."""
+    log_probs = random_sound(4 + 3 * seed, LONG, seed, sharpness=5.0)
     expected = Hotwords(["abba", "the sea"], 6.0) if hotwords else None
     search = Search(Alphabet(list(LONG), False), Fusion(0.5, 0.5, -12.0, ngram, expected))
     (best, *_), (thorough, *_) = (
         search.run(log_probs, 60, behind, -9.0, prune_history)
         for behind, prune_history in ((-14.0, True), (-30.0, False))
     )
-    assert best[-1] == pytest.approx(thorough[-1], abs=0.05)
+    assert best[-1] >= thorough[-1] - 0.05
 
 
 def test_texts_that_go_on_alike_leave_room_for_others(ngram):
