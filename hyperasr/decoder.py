@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyctcdecode.alphabet import Alphabet
 
-from hyperasr.align import align
+from hyperasr.align import BLANK, align
 from hyperasr.errors import ConfigError
 from hyperasr.hotwords import Hotwords
 from hyperasr.language_model import NGram
@@ -30,7 +30,6 @@ from hyperasr.transcript import Alternative, Segment, Word
 
 logging.getLogger("pyctcdecode").setLevel(logging.ERROR)
 
-BLANK = 0
 FRAME_SECONDS = 0.04
 SURE_BLANK = np.log(0.99)
 """A frame whose blank is at least as likely says nothing; of a run of such frames one is kept."""

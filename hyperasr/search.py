@@ -16,6 +16,7 @@ from pyctcdecode.alphabet import Alphabet
 from pyctcdecode.decoder import BeamSearchDecoderCTC, OutputBeam
 from pyctcdecode.language_model import AbstractLanguageModel, HotwordScorer
 
+from hyperasr.align import BLANK
 from hyperasr.hotwords import Hotwords, Place
 from hyperasr.language_model import NGram
 
@@ -23,7 +24,6 @@ MAX_REMEMBERED = 200_000
 """Beginnings of words whose worth is kept from one utterance to the next, about 50 MB of them."""
 LONG_WORD = 6
 """Letters from which on an unknown word costs more the longer it gets."""
-BLANK = 0
 NEVER = -math.inf
 
 

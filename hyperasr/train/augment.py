@@ -67,7 +67,7 @@ def reverberate(waveform: Tensor, seed: int) -> Tensor:
     """(N,) as a made-up room gives it back, as loud and as long as before.
 
     The room is noise that dies away after the direct sound, by 60 dB in 0.1 to 0.7 s, and 0 to 15
-    dB below it (Lehmann and Johansson 2008 on why the shape of the decay is what matters).
+    dB below it: Polack's model of late reverberation (1988), without a room's first echoes.
     """
     rng = np.random.default_rng(seed)
     decay = rng.uniform(0.1, 0.7)  # s
@@ -94,7 +94,7 @@ def add_background(waveform: Tensor, seed: int) -> Tensor:
 
 
 def warp_frequency(features: Tensor, centres: Tensor, width: float, generator: Generator) -> Tensor:
-    """Features (B, T, M) as of throats shorter or longer by up to the share `width`.
+    """Features (B, T, M) with frequencies multiplied by 1 / (1 + width) to 1 + width.
 
     `centres` (M,) are the bands' frequencies in Hz, on the CPU, where the factors are drawn: one
     per utterance, the same for every frequency. Beyond the highest band that one is repeated
