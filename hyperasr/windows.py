@@ -18,8 +18,10 @@ WINDOW = 383 * FRAME
 """15 s, the most of a long recording that the encoder hears at once, in 384 frames."""
 WHOLE = 511 * FRAME
 """20 s, up to which a recording is heard in one piece."""
+SHORTEST = 50 * FRAME
+"""2 s, the least that a window between two pauses lasts ..."""
 LEAST = 125 * FRAME
-"""5 s, the least that a window of a long recording lasts: it hears what it is about."""
+"""5 s, the least that one lasts which begins or ends amid speech: it hears what it is about."""
 STEP = 335 * FRAME
 """13 s from the start of a window to that of the next, where they overlap."""
 AROUND = 50 * FRAME
@@ -78,14 +80,14 @@ def cut(blocks: Iterable[NDArray[np.float32]]) -> Iterator[Window]:
 
 def _next_window(held: NDArray[np.float32], start: int) -> tuple[Window, int]:
     """The first window of what is held, and how far on the next one starts."""
-    end = _pause(held[: WINDOW + AROUND], latest=min(WINDOW, len(held) - LEAST))
+    end = _pause(held[: WINDOW + AROUND], latest=min(WINDOW, len(held) - SHORTEST))
     if end is not None:
         return Window(start, held[:end]), end
     return Window(start, held[:WINDOW]), min(STEP, (len(held) - LEAST) // FRAME * FRAME)
 
 
 def _pause(samples: NDArray[np.float32], latest: int) -> int | None:
-    """The sample, a multiple of FRAME, in the middle of the longest pause from LEAST to `latest`.
+    """The middle of the longest pause from SHORTEST to `latest`: a sample, a multiple of FRAME.
 
     A pause is HUSH in which every 30 ms are DEPTH quieter than the loudest 30 ms around it.
     """
@@ -97,7 +99,7 @@ def _pause(samples: NDArray[np.float32], latest: int) -> int | None:
     edges = np.flatnonzero(np.diff(paused, prepend=False, append=False))
     begins, ends = edges[::2] * TICK, edges[1::2] * TICK
     middles = (begins + ends) // 2 // FRAME * FRAME
-    inside = (middles >= LEAST) & (middles <= latest)
+    inside = (middles >= SHORTEST) & (middles <= latest)
     if not inside.any():
         return None
     return int(middles[np.where(inside, ends - begins, -1).argmax()])

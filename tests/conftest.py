@@ -10,6 +10,8 @@ from hypothesis import settings
 from sounds import SAMPLE_RATE, ffmpeg, record, tone
 
 torch.set_num_threads(1)
+# Started with "&" by a script, these tests and what they start would not hear Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Shared machines stall; pytest-timeout, not hypothesis, ends a test that hangs.
 settings.register_profile("hyperasr", deadline=None, max_examples=40)

@@ -55,6 +55,13 @@ def test_a_recipe_that_does_not_exist():
         load_config(None, SPEECH, "huge")
 
 
+def test_a_setting_that_is_misspelled_is_guessed_and_one_that_is_not_lists_all():
+    with pytest.raises(ConfigError, match=r"'batch_second'; known: batch_seconds$"):
+        load_config(None, SPEECH | {"batch_second": 9})
+    with pytest.raises(ConfigError, match="'x'; known: manifests, dev, init, "):
+        load_config(None, SPEECH | {"x": 9})
+
+
 def test_a_batch_has_no_more_utterances_than_allowed():
     config = TrainConfig(manifests=("m",), max_batch=7)
     plan = plan_epoch(corpus_of([1.0] * 30), list(range(30)), config, 0)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from hyperasr.errors import WorkerError
 from hyperasr.train import learner, loop
 from hyperasr.train.config import load_config
 from hyperasr.train.loop import NUMBERS, Trainer
-from hyperasr.train.parallel import leave
+from hyperasr.train.parallel import Workers, leave
 
 
 def work(settings: str, folder: Path) -> None:
@@ -57,6 +58,21 @@ def lose(settings: str, folder: Path) -> None:
     with pytest.raises(WorkerError, match="another worker ended"):
         trainer.run(report)
     assert not [thread for thread in threading.enumerate() if thread.daemon]
+
+
+def take_turns(settings: str, folder: Path) -> None:
+    """What each worker does here: write down when it begins and ends."""
+    workers = Workers.join("cpu")
+
+    def write() -> int:
+        for moment in ("begins", "ends"):
+            with (folder / "turns").open("a") as file:
+                file.write(f"{workers.rank} {moment}\n")
+            time.sleep(0.2)
+        return workers.rank
+
+    assert workers.in_turn(write) == workers.rank
+    leave()
 
 
 def free(name: str) -> bool:
@@ -134,3 +150,10 @@ def test_two_workers_end_where_one_does(tones, tmp_path):
 def test_a_worker_that_ends_does_not_leave_the_others_waiting(tones, tmp_path):
     config = config_of(tones, steps=8, **PLAIN)
     assert end_two("lose", config.to_json(), tmp_path) == [0, 7]
+
+
+def test_what_leaves_a_file_behind_is_done_by_one_before_the_others(tmp_path):
+    assert end_two("take_turns", "", tmp_path) == [0, 0]
+    turns = (tmp_path / "turns").read_text().splitlines()
+    assert turns == ["0 begins", "0 ends", "1 begins", "1 ends"]
+    assert Workers().in_turn(lambda: 5) == 5

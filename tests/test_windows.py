@@ -101,7 +101,7 @@ def edges_of(samples: np.ndarray, sizes: tuple[int, ...] = (480_000,)) -> list[t
 
 
 def test_a_window_ends_in_the_middle_of_the_longest_pause():
-    samples = talk((2, 3), (6, 6.5), (10, 10.8), (18, 19), seconds=40)
+    samples = talk((1, 2), (6, 6.5), (10, 10.8), (18, 19), seconds=40)
     (_, first), (again, second), *rest = edges_of(samples)
     assert first == again == pytest.approx(10.4, abs=0.05)
     assert second == rest[0][0] == pytest.approx(18.5, abs=0.05)
@@ -122,9 +122,9 @@ def test_the_end_of_a_long_recording_is_heard_with_what_it_is_about():
     """Not as a second of sound by itself, whether anybody pauses or not."""
     for gaps in ([], [(20, 21)], [(10, 11), (21, 21.5)], [(8, 9), (21, 22)], [(15, 16)]):
         for seconds in (20.7, 22.0, 24.5, 26.0):
-            begin, end = edges_of(talk(*gaps, seconds=seconds))[-1]
+            *_, (_, before), (begin, end) = edges_of(talk(*gaps, seconds=seconds))
             assert end == seconds
-            assert end - begin >= 5
+            assert end - begin >= (2 if begin == before else 5)
 
 
 @given(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,8 @@ def load_config(
     kinds = {f.name: type(f.default) for f in fields(TrainConfig)}
     for name, value in values.items():
         if name not in kinds:
-            raise ConfigError(f"train: unknown setting {name!r}; known: {', '.join(kinds)}")
+            meant = get_close_matches(name, kinds, n=1) or kinds
+            raise ConfigError(f"train: unknown setting {name!r}; known: {', '.join(meant)}")
         values[name] = _as(kinds[name], name, value)
     return TrainConfig(**values)
 

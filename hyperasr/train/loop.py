@@ -113,8 +113,12 @@ class Trainer:
         base = load_checkpoint(config.init) if config.init else None
         known = base.tokens if base else None
         self.tokens = build_tokens(config, texts, folder, self.workers, known)
-        self.dev = _decode_dev(config, cache, self.say)
-        self.corpus = load_corpus(self._usable(utterances), cache, self.say)
+        usable = self._usable(utterances)
+
+        def decode() -> tuple[Corpus | None, Corpus]:
+            return _decode_dev(config, cache, self.say), load_corpus(usable, cache, self.say)
+
+        self.dev, self.corpus = self.workers.in_turn(decode) if cache else decode()
         self.first = self._first_speakers()
         self.phones = Pronunciations(Path(config.phones)) if config.phones else None
         phones = len(self.phones.ids) if self.phones else 0

@@ -6,16 +6,18 @@ two processes of one thread each are faster than one process of two threads.
 
 import atexit
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
 from torch import nn
 
 from hyperasr.errors import WorkerError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,16 @@ class Workers:
     def leads(self) -> bool:
         """Whether this is the worker that writes files and talks."""
         return self.rank == 0
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """What `work` returns; one worker of each machine is done with it before the others begin.
+
+        For work that leaves a file behind which spares the others most of it.
+        """
+        first = int(os.environ.get("LOCAL_RANK", self.rank)) == 0
+        found = [work()] if first else []
+        self.gather(None)  # the others wait
+        return found[0] if found else work()
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter], *numbers: float) -> list[float]:
         """Replace every gradient by its sum over the workers; returns the sums of `numbers`."""
