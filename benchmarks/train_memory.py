@@ -41,8 +41,8 @@ def step(
     import torch
 
     from hyperasr.train.augment import spec_augment
+    from hyperasr.train.batches import Batch
     from hyperasr.train.config import load_config
-    from hyperasr.train.data import Batch
     from hyperasr.train.learner import Learner
 
     config = load_config(None, {"manifests": ["none"], "dev": "none"}, "librispeech-8m")

@@ -33,7 +33,7 @@ from hyperasr.encoder import Encoder
 from hyperasr.errors import ConfigError, HyperAsrError, ManifestError
 from hyperasr.train import loop
 from hyperasr.train.config import TrainConfig, load_config
-from hyperasr.train.data import Corpus
+from hyperasr.train.corpus import Corpus
 from hyperasr.train.evaluate import Evaluation
 from hyperasr.train.loop import Progress, Trainer
 

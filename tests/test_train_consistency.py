@@ -12,8 +12,8 @@ from training import tones as tones
 
 from hyperasr.encoder import Encoder, EncoderConfig
 from hyperasr.train import losses
+from hyperasr.train.batches import Batch
 from hyperasr.train.config import TrainConfig
-from hyperasr.train.data import Batch
 from hyperasr.train.loop import Trainer
 
 SMALL = EncoderConfig(d_model=16, n_layers=2, n_heads=2, d_ffn=32, channels=(4, 4), dropout=0.0)

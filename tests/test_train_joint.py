@@ -30,8 +30,8 @@ from hyperasr.manifest import read_manifest
 from hyperasr.tokens import CharTokens, SentencePieceTokens
 from hyperasr.train import learner as train_learner
 from hyperasr.train import losses
+from hyperasr.train.batches import Batch
 from hyperasr.train.config import TrainConfig
-from hyperasr.train.data import Batch
 from hyperasr.train.learner import Learner
 from hyperasr.train.loop import Trainer
 from hyperasr.train.schedule import learning_rate

@@ -10,7 +10,7 @@ from training import tones as tones
 
 from hyperasr.checkpoint import load_checkpoint
 from hyperasr.errors import ConfigError
-from hyperasr.train.data import Batch
+from hyperasr.train.batches import Batch
 from hyperasr.train.loop import Trainer
 from hyperasr.train.losses import _phone_ctc
 from hyperasr.train.phones import Pronunciations

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train_data import corpus_of
+from test_train_batches import corpus_of
 from training import PLAIN, Killed, config_of, evaluations, kill_at, losses, metrics
 from training import tiny_models as tiny_models
 from training import tones as tones
 
 from hyperasr.checkpoint import load_checkpoint
 from hyperasr.errors import ConfigError
+from hyperasr.train.batches import plan_epoch
 from hyperasr.train.config import TrainConfig, load_config, recipes
-from hyperasr.train.data import plan_epoch
 from hyperasr.train.evaluate import Evaluation
 from hyperasr.train.loop import Trainer
 

@@ -13,8 +13,8 @@ from sounds import SAMPLE_RATE, noise, record, tone
 
 from hyperasr.encoder import EncoderConfig
 from hyperasr.train import learner, loop
+from hyperasr.train.batches import Batch, Pick, make_batch
 from hyperasr.train.config import TrainConfig
-from hyperasr.train.data import Batch, Pick, make_batch
 from hyperasr.train.evaluate import Evaluation
 from hyperasr.train.loop import Progress, Trainer
 

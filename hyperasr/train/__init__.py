@@ -1,1 +1,1 @@
-"""Training: config.py (settings), data.py (batches), augment.py, loop.py (the steps)."""
+"""Training: config.py (settings), corpus.py (waveforms), batches.py, loop.py (the steps)."""

@@ -10,7 +10,8 @@ from hyperasr.encoder import Encoder
 from hyperasr.features import LogMel
 from hyperasr.score.wer import word_errors
 from hyperasr.tokens import Tokens
-from hyperasr.train.data import Corpus, Pick, make_batch
+from hyperasr.train.batches import Pick, make_batch
+from hyperasr.train.corpus import Corpus
 from hyperasr.train.parallel import Workers
 
 BATCH_SIZE = 8

@@ -16,8 +16,8 @@ from hyperasr.errors import ConfigError
 from hyperasr.features import LogMel
 from hyperasr.tokens import BLANK, Tokens
 from hyperasr.train import losses
+from hyperasr.train.batches import Batch
 from hyperasr.train.config import TrainConfig
-from hyperasr.train.data import Batch
 from hyperasr.train.losses import Losses
 from hyperasr.train.state import Part
 

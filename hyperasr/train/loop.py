@@ -31,19 +31,18 @@ from hyperasr.features import mel_edges
 from hyperasr.manifest import Utterance, read_manifest
 from hyperasr.train import metrics
 from hyperasr.train.augment import spec_augment, warp_frequency
-from hyperasr.train.best import Best, Kept
-from hyperasr.train.board import Board, check_tensorboard
-from hyperasr.train.config import TrainConfig
-from hyperasr.train.data import (
+from hyperasr.train.batches import (
     Batch,
-    Corpus,
     Pick,
-    load_corpus,
     make_batch,
     place,
     plan_epoch,
     prefetch,
 )
+from hyperasr.train.best import Best, Kept
+from hyperasr.train.board import Board, check_tensorboard
+from hyperasr.train.config import TrainConfig
+from hyperasr.train.corpus import Corpus, load_corpus, load_dev
 from hyperasr.train.evaluate import Evaluation, Listener, score
 from hyperasr.train.learner import Learner
 from hyperasr.train.parallel import Workers
@@ -116,7 +115,8 @@ class Trainer:
         usable = self._usable(utterances)
 
         def decode() -> tuple[Corpus | None, Corpus]:
-            return _decode_dev(config, cache, self.say), load_corpus(usable, cache, self.say)
+            dev = load_dev(Path(config.dev), cache, self.say) if config.dev else None
+            return dev, load_corpus(usable, cache, self.say)
 
         self.dev, self.corpus = self.workers.in_turn(decode) if cache else decode()
         self.first = self._first_speakers()
@@ -431,17 +431,6 @@ class Trainer:
                 f"no text, or longer than {self.config.max_utterance:g} s"
             )
         return usable
-
-
-def _decode_dev(
-    config: TrainConfig, cache: Path | None, say: Callable[[str], None]
-) -> Corpus | None:
-    if not config.dev:
-        return None
-    utterances = read_manifest(Path(config.dev))
-    if not any(utterance.text.strip() for utterance in utterances):
-        raise ConfigError(f"{config.dev}: no texts to measure word errors against")
-    return load_corpus(utterances, cache, say)
 
 
 def _mean(values: list[float]) -> float:

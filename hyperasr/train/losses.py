@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from hyperasr.attention_decoder import AttentionDecoder
 from hyperasr.encoder import Encoder
 from hyperasr.tokens import BLANK
+from hyperasr.train.batches import Batch
 from hyperasr.train.config import TrainConfig
-from hyperasr.train.data import Batch
 
 TEXT_STEP = 16
 """Texts are padded to a multiple of so many tokens: few shapes, as with the waveforms."""
