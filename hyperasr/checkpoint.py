@@ -13,7 +13,7 @@ Nothing in a checkpoint is code: opening one never runs anything.
 
 import hashlib
 import json
-import os
+import secrets
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from hyperasr.attention_decoder import AttentionDecoder, AttentionDecoderConfig
 from hyperasr.audio import SAMPLE_RATE
 from hyperasr.decoder import DecoderSettings
 from hyperasr.encoder import Encoder, EncoderConfig
-from hyperasr.errors import CheckpointError, ConfigError
+from hyperasr.errors import CheckpointError, ConfigError, OutputError
 from hyperasr.features import FeatureConfig, LogMel
 from hyperasr.folder import CONFIG_FILE, FORMAT, find_checkpoint, read_config
 from hyperasr.front_end import SUBSAMPLING
@@ -139,12 +139,10 @@ def save_checkpoint(
 
     `half` stores float16; `card` becomes README.md. What else an older checkpoint of that name
     held (a model card, a language model) is kept, but no decoder: it belonged to that encoder.
-    Raises CheckpointError when `folder` exists and is something else.
+    Raises OutputError when `folder` exists and is something else.
     """
-    foreign = folder.exists() and not (folder / CONFIG_FILE).is_file()
-    if foreign and not (folder.is_dir() and not any(folder.iterdir())):
-        raise CheckpointError(f"{folder} exists and is no checkpoint: choose another folder")
-    partial = folder.parent / f".{folder.name}.{os.getpid()}.partial"
+    check_replaceable(folder)
+    partial = folder.parent / f".{folder.name}.{secrets.token_hex(8)}.partial"
     partial.mkdir(parents=True)
     try:
         model = torch.nn.ModuleDict({"encoder": encoder, "features": features})
@@ -168,6 +166,13 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise OutputError when `folder` exists and is neither empty nor a checkpoint."""
+    foreign = folder.exists() and not (folder / CONFIG_FILE).is_file()
+    if foreign and not (folder.is_dir() and not any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is no checkpoint: choose another folder")
+
+
 def _write_weights(path: Path, model: torch.nn.Module, dtype: torch.dtype) -> str:
     blob = save(
         {n: t.detach().to("cpu", dtype).contiguous() for n, t in model.state_dict().items()}
@@ -184,7 +189,7 @@ def _replace_folder(folder: Path, partial: Path) -> None:
         if path.name != DECODER_FILE and not (partial / path.name).exists():
             copy = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, partial / path.name)
-    old = folder.parent / f".{folder.name}.{os.getpid()}.old"
+    old = folder.parent / f".{folder.name}.{secrets.token_hex(8)}.old"
     folder.rename(old)
     try:
         partial.rename(folder)

@@ -34,7 +34,8 @@ def read_manifest(path: Path) -> list[Utterance]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: cannot read this manifest: {error}") from error
+        reason = (getattr(error, "strerror", None) or "").lower() or "not text in UTF-8"
+        raise ManifestError(f"{path}: cannot read this manifest: {reason}") from error
     found = [
         _parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()
     ]

@@ -1,5 +1,7 @@
 """The mean of checkpoints."""
 
+import math
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -47,8 +49,11 @@ def test_what_does_not_fit_is_named(tmp_path):
         average([first, louder], tmp_path / "mean")
     with pytest.raises(ConfigError, match="2 checkpoints, but 1 weights"):
         average([first, first], tmp_path / "mean", [1.0])
-    with pytest.raises(ConfigError, match="not negative"):
+    with pytest.raises(ConfigError, match="none is negative"):
         average([first, first], tmp_path / "mean", [2.0, -1.0])
+    for weights in ([math.nan, 1.0], [1.0, math.nan], [math.inf, 1.0], [1e308, 1e308], [0.0, 0.0]):
+        with pytest.raises(ConfigError, match="weights are finite"):
+            average([first, first], tmp_path / "mean", weights)
     assert not (tmp_path / "mean").exists()
 
 

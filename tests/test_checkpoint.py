@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from stand_ins import TINY, tiny_checkpoint
 from hyperasr.attention_decoder import AttentionDecoder, AttentionDecoderConfig
 from hyperasr.checkpoint import load_checkpoint, save_checkpoint
 from hyperasr.encoder import Encoder
-from hyperasr.errors import CheckpointError
+from hyperasr.errors import CheckpointError, OutputError
 from hyperasr.features import LogMel
 from hyperasr.folder import find_checkpoint
 from hyperasr.tokens import CharTokens
@@ -306,15 +307,22 @@ def test_opening_runs_nothing_that_hides_in_the_weights(folder, tmp_path):
 def test_a_folder_that_is_no_checkpoint_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(CheckpointError, match="thesis exists and is no checkpoint"):
+    with pytest.raises(OutputError, match="thesis exists and is no checkpoint"):
         save_checkpoint(tmp_path / "thesis", *parts())
     assert contents(tmp_path / "thesis") == {"chapter.txt": b"years of work"}
     assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
 
 
+def test_what_a_killed_process_left_does_not_stop_another_of_its_number(tmp_path):
+    """In a container every start has the same."""
+    (tmp_path / f".mine.{os.getpid()}.partial").mkdir()
+    save_checkpoint(tmp_path / "mine", *parts())
+    assert "config.json" in contents(tmp_path / "mine")
+
+
 def test_a_file_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis").write_text("years of work")
-    with pytest.raises(CheckpointError, match="thesis exists and is no checkpoint"):
+    with pytest.raises(OutputError, match="thesis exists and is no checkpoint"):
         save_checkpoint(tmp_path / "thesis", *parts())
 
 

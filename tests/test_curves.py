@@ -78,6 +78,37 @@ def test_a_last_line_that_is_half_written_is_left_out(tmp_path):
     assert run("curves", tmp_path).stdout == f"{tmp_path / 'curves.svg'}: 40 steps\n"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe\n",
+        b'{"step": true, "loss": 1}\n',
+        b'{"step": 1e26, "loss": 1}\n',
+        b'{"step": 100000000000000000000, "loss": 1}\n',
+        b'{"step": 60, "loss": "abc"}\n',
+        b'{"step": 60, "wer": null}\n',
+        b'{"step": 60, "wer": 1.0, "by_source": 5}\n',
+        b'{"step": 60, "wer": 1.0, "by_source": {"a": null}}\n',
+        b"[60]\n",
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_a_damaged_line_is_left_out(tmp_path, line):
+    whole = (write(tmp_path, report(20), report(40)) / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(line + whole)
+    assert run("curves", tmp_path).stdout == f"{tmp_path / 'curves.svg'}: 40 steps\n"
+
+
+def test_a_name_with_dollars_is_no_formula(tmp_path):
+    folder = tmp_path / "$x_{$ $5 and $6"
+    folder.mkdir()
+    write(folder, report(20), evaluation(20, 1.0, by_source={"$y_{$": 0.5, "b": 1.0}))
+    assert run("curves", folder).exit_code == 0
+    found = " | ".join(texts(folder / "curves.svg"))
+    assert "$x_{$ $5 and $6" in found
+    assert "$y_{$, now 50.0 %" in found
+
+
 @pytest.mark.parametrize("end", [None, "", '{"step": 20, "lo'])
 def test_a_run_without_a_report_has_nothing_to_draw(tmp_path, end):
     if end is not None:

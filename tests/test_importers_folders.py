@@ -10,7 +10,7 @@ import torch
 from foreign import STATISTICS, VOCABULARY, release, tokenizer, weights
 
 from hyperasr.checkpoint import load_checkpoint
-from hyperasr.errors import CheckpointError
+from hyperasr.errors import CheckpointError, OutputError
 from hyperasr.importers.speechbrain import import_folder
 from hyperasr.importers.speechbrain_names import table
 from hyperasr.transcribe import Transcriber
@@ -196,7 +196,7 @@ def test_a_tokenizer_of_another_size_is_refused(tmp_path):
 def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "text").write_text("years of work")
-    with pytest.raises(CheckpointError, match="choose another folder"):
+    with pytest.raises(OutputError, match="choose another folder"):
         import_folder(release(tmp_path / "hub"), tmp_path / "thesis")
     assert os.listdir(tmp_path / "thesis") == ["text"]
 

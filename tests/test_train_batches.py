@@ -3,6 +3,7 @@
 import itertools
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def silent(message: str) -> None:
 def corpus_of(durations: list[float]) -> Corpus:
     """A corpus of which only the durations are known: nothing else is needed to plan."""
     utterances = tuple(Utterance(Path(f"{i}.wav"), d, "a") for i, d in enumerate(durations))
-    return Corpus(utterances, np.zeros(0, np.int16), (0,) * (len(durations) + 1))
+    return Corpus(utterances, np.zeros(0, np.int16), ((0, 0),) * len(durations))
 
 
 def seconds(picks: list[Pick], config: TrainConfig) -> float:
@@ -195,7 +196,8 @@ def spoken(counts: list[int]) -> Corpus:
         Utterance(Path(f"{i}.wav"), n / RATE, "abcdefghij"[: i % 10 + 1])
         for i, n in enumerate(counts)
     )
-    return Corpus(utterances, samples, (0, *np.cumsum(counts).tolist()))
+    edges = [0, *np.cumsum(counts).tolist()]
+    return Corpus(utterances, samples, tuple(pairwise(edges)))
 
 
 def picks_of(corpus: Corpus, speed: float = 1.0) -> list[Pick]:

@@ -16,7 +16,7 @@ from training import tones as tones
 
 from hyperasr.checkpoint import load_checkpoint
 from hyperasr.errors import ConfigError, HyperAsrError, OutputError
-from hyperasr.train import loop, state
+from hyperasr.train import learner, loop, state
 from hyperasr.train import metrics as train_metrics
 from hyperasr.train.loop import Trainer
 
@@ -89,8 +89,20 @@ def test_a_damaged_recording_is_named_and_the_rest_is_trained_on(tones, tmp_path
     assert result.exit_code == 0, result.output
     said = [line for line in result.stderr.splitlines() if "damaged.wav" in line]
     assert len(said) == 1
-    assert "left out of training" in said[0]
+    assert said[0].endswith("; left out")
     assert state_in(tmp_path / "run")["step"] > 0
+
+
+def test_a_source_without_words_is_in_no_rate(tones, tmp_path):
+    entries = [json.loads(line) for line in tones.read_text().splitlines()]
+    for entry in entries:
+        entry["audio_filepath"] = str(tones.parent / entry["audio_filepath"])
+    entries[0] |= {"text": "", "source": "noise"}
+    (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    config = config_of(tones, steps=2, dev=str(tmp_path / "dev.jsonl"))
+    last = Trainer(config, tmp_path / "run").run()
+    assert set(last.by_source) == {"tones"}
+    assert state_in(tmp_path / "run")["step"] == 2
 
 
 # -- a disk that is full ------------------------------------------------------------------
@@ -145,7 +157,34 @@ def test_a_full_disk_is_one_line_for_the_user(tones, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "save_state", full)
     result = command(tones, tmp_path)
     assert isinstance(result.exception, OutputError)
-    assert "no space left on device: free space or choose another" in str(result.exception)
+    assert "no space left on device; free some disk space or write" in str(result.exception)
+
+
+def test_the_steps_are_not_lost_where_a_checkpoint_cannot_be_written(tones, tmp_path, monkeypatch):
+    with monkeypatch.context() as context:
+        context.setattr(learner, "save_checkpoint", full)
+        with pytest.raises(OSError, match="No space left"):
+            Trainer(config_of(tones, save_steps=100), tmp_path / "run").run()
+    assert state_in(tmp_path / "run")["step"] == 2, "those of the first pass"
+    Trainer(config_of(tones, save_steps=100), tmp_path / "run").run()
+    Trainer(config_of(tones, save_steps=100), tmp_path / "whole").run()
+    check_same(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "best"])
+def test_a_folder_of_others_is_refused_before_anything_is_trained(tones, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "notes.txt").write_text("mine")
+    result = command(tones, tmp_path)
+    assert isinstance(result.exception, OutputError)
+    assert f"{name} exists and is no checkpoint" in str(result.exception)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_folder_where_a_file_stands_is_told_as_such(tones, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    result = command(tones, tmp_path / "file")
+    assert "file exists; a file stands where a folder is needed" in str(result.exception)
 
 
 # -- signals and settings -----------------------------------------------------------------
@@ -171,6 +210,47 @@ def test_a_signal_saves_and_the_same_command_goes_on(tones, tmp_path, monkeypatc
     assert signal.getsignal(number) is handler
     assert command(tones, tmp_path / "run").exit_code == 0
     check_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_sigterm_before_there_is_anything_to_save_is_as_ctrl_c(tones, tmp_path, monkeypatch):
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(loop, "load_corpus", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    result = command(tones, tmp_path)
+    assert result.exit_code == 130
+    assert result.stderr == "hyperasr: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_steps_and_passes_contradict_each_other(tones, tmp_path):
+    result = command(tones, tmp_path, "--steps", "5")
+    assert result.exit_code == 2
+    assert "--epochs" in result.stderr
+
+
+@pytest.mark.parametrize("letters", [("ä", "ö"), ("", "ä")])
+def test_a_state_of_other_tokens_is_refused(tones, tmp_path, letters):
+    before, after = letters
+    Trainer(config_of(tones, steps=2, letters=before), tmp_path).run()
+    with pytest.raises(ConfigError, match=r"state\.pt is of other tokens: set letters back"):
+        Trainer(config_of(tones, steps=3, letters=after), tmp_path)
+
+
+def test_subwords_that_are_gone_are_not_learnt_anew(tones, tmp_path):
+    config = config_of(tones, steps=2, vocab_size=33)
+    Trainer(config, tmp_path).run()
+    (tmp_path / "tokenizer.model").unlink()
+    with pytest.raises(ConfigError, match=r"tokenizer\.model is gone.*put it back"):
+        Trainer(config, tmp_path)
+
+
+@pytest.mark.parametrize("held", ["text", torch.zeros(3), {"step": "2"}, {}, [1]])
+def test_a_state_that_is_none_is_one_line(tones, tmp_path, held):
+    Trainer(config_of(tones, steps=2), tmp_path).run()
+    if isinstance(held, dict) and held:
+        held = state_in(tmp_path) | held
+    torch.save(held, tmp_path / "state.pt")
+    with pytest.raises(ConfigError, match=r"state\.pt is damaged .* choose another folder$"):
+        Trainer(config_of(tones, steps=3), tmp_path)
 
 
 def test_other_settings_are_told_in_one_line(tones, tmp_path):

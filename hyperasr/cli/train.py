@@ -15,6 +15,7 @@ from hyperasr.cli.options import Device, Quiet, Threads
 from hyperasr.cli.prepare import write_manifests
 from hyperasr.cli.terminal import INTERRUPTED, console, nobody, say
 from hyperasr.errors import ConfigError, OutputError
+from hyperasr.files import ADVICE
 
 if TYPE_CHECKING:
     from hyperasr.train.config import TrainConfig
@@ -79,10 +80,7 @@ def train(
 
     Example: hyperasr train --manifest train.jsonl --dev dev.jsonl -o runs/first --steps 20000
     """
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise typer.BadParameter("auto, float32 or bfloat16", param_hint="--precision")
-    if init is not None and model is not None:
-        raise typer.BadParameter("--init has sizes of its own", param_hint="--model")
+    _check_together(precision, init, model, steps, epochs)
     if librispeech is not None:
         trains, devs = _subsets(librispeech)
         manifests = output / "manifests"
@@ -109,21 +107,23 @@ def train(
     bfloat16 = precision == "bfloat16" or (precision == "auto" and runtime.has_bfloat16(device))
     tell = nobody if quiet else say
     try:
-        trainer = Trainer(
-            settings,
-            output,
-            device=device,
-            bfloat16=bfloat16,
-            cache=cache,
-            say=tell,
-            tensorboard=tensorboard,
-        )
+        with _terminated_is_interrupted():
+            trainer = Trainer(
+                settings,
+                output,
+                device=device,
+                bfloat16=bfloat16,
+                cache=cache,
+                say=tell,
+                tensorboard=tensorboard,
+            )
         begun = trainer.step
         with _stop_on_signal() as stopped, _train_bar(quiet or not trainer.workers.leads) as report:
             result = trainer.run(report, stopped)
     except OSError as error:
         where, reason = error.filename or output, error.strerror or str(error)
-        raise OutputError(f"{where}: {reason.lower()}: free space or choose another") from error
+        advice = ADVICE.get(error.errno or 0, "choose another folder")
+        raise OutputError(f"{where}: {reason.lower()}; {advice}") from error
     if stopped():
         say(f"stopped at step {trainer.step}; the same command goes on from there")
         raise typer.Exit(INTERRUPTED)
@@ -133,6 +133,18 @@ def train(
         tell(f"{output}: has its {trainer.step} steps already; raise --steps to go on")
     elif result is not None:
         typer.echo(f"{result.wer:.2%} WER on dev; best {trainer.best_wer:.2%} in {output / 'best'}")
+
+
+def _check_together(
+    precision: str, init: str | None, model: str | None, steps: int | None, epochs: int | None
+) -> None:
+    """Refuse options that contradict each other, naming one of them."""
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise typer.BadParameter("auto, float32 or bfloat16", param_hint="--precision")
+    if init is not None and model is not None:
+        raise typer.BadParameter("--init has sizes of its own", param_hint="--model")
+    if steps is not None and epochs is not None:
+        raise typer.BadParameter("it is steps or passes: leave one away", param_hint="--epochs")
 
 
 def _settings(
@@ -168,6 +180,20 @@ def _prepare(folder: Path, manifests: Path, device: str, quiet: bool) -> None:
     if missing and workers.leads:
         write_manifests(folder, manifests, missing, quiet)
     workers.gather(None)  # the others wait
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """While there is nothing to save yet, SIGTERM ends the command as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

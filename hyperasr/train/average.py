@@ -4,6 +4,7 @@ Runs from the same checkpoint often meet in one valley of the loss, and the mean
 better than each (model soups, arXiv:2203.05482); so does the mean of the last steps of one run.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,8 +26,8 @@ def average(
     shares = [1.0] * len(names) if weights is None else list(weights)
     if len(shares) != len(names):
         raise ConfigError(f"average: {len(names)} checkpoints, but {len(shares)} weights")
-    if min(shares) < 0 or sum(shares) == 0:
-        raise ConfigError("average: weights are not negative, and one is above 0")
+    if not (min(shares) >= 0 and 0 < sum(shares) < math.inf):
+        raise ConfigError("average: weights are finite, none is negative, and one is above 0")
     shares = [share / sum(shares) for share in shares]
     checkpoints = [load_checkpoint(name) for name in names]
     first, *others = checkpoints

@@ -1,15 +1,16 @@
 """Manifests -> waveforms in memory.
 
 Compressed audio is decoded once, into 16-bit samples in RAM or in a file that is mapped into
-memory; after that an utterance costs a copy.
+memory; after that an utterance costs a copy. A manifest may name pieces of a file, by `offset` and
+`duration`; of a whole recording what it holds counts, not the duration that is stated.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,75 +22,160 @@ from hyperasr import audio
 from hyperasr.errors import AudioError, ConfigError, ManifestError
 from hyperasr.manifest import Utterance, read_manifest
 
+TOLD = 10
+"""Recordings of which is said that they cannot be read; the rest is counted."""
+TOLERANCE = 0.1
+"""Seconds, or share, that a recording may be longer or shorter than its manifest says."""
+
+Samples = NDArray[np.int16]
+
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """Utterances and their samples, all in one 16-bit array."""
 
     utterances: tuple[Utterance, ...]
-    samples: NDArray[np.int16]
-    offsets: tuple[int, ...]
-    """Where each utterance starts, and the end of the last one."""
+    samples: Samples
+    spans: tuple[tuple[int, int], ...]
+    """Where each utterance begins and ends."""
 
     def waveform(self, index: int) -> Tensor:
         """One utterance, (N,) float32 in [-1, 1]."""
-        samples = self.samples[self.offsets[index] : self.offsets[index + 1]]
-        return torch.from_numpy(samples.astype(np.float32) / 32768.0)
+        begin, end = self.spans[index]
+        return torch.from_numpy(self.samples[begin:end].astype(np.float32) / 32768.0)
+
+    def only(self, indices: Sequence[int]) -> "Corpus":
+        """Some of the utterances, in this order; the samples stay where they are."""
+        utterances = tuple(self.utterances[index] for index in indices)
+        return replace(self, utterances=utterances, spans=tuple(self.spans[i] for i in indices))
 
 
 def load_corpus(
-    utterances: list[Utterance], cache: Path | None, warn: Callable[[str], None]
+    utterances: Sequence[Utterance],
+    cache: Path | None,
+    warn: Callable[[str], None],
+    manifest: str = "the manifests",
 ) -> Corpus:
     """Decode every recording once, into RAM or into a file in the folder `cache`.
 
-    A recording that cannot be read is reported through `warn` and left out. Raises
-    ManifestError when none is left.
+    Recordings that cannot be read, or are not as long as stated, are reported through `warn`;
+    the former are left out. Raises ManifestError when none is left.
     """
-    if cache is not None:
-        found = _open_cache(utterances, cache, warn)
-        if found is not None:
-            return found
-    pieces: list[NDArray[np.int16]] = []
+    held = _open_cache(utterances, cache) if cache else None
+    if held is not None:
+        samples, lengths = held
+        failures = [
+            f"{utterance.audio}: could not be read"
+            for utterance, length in zip(utterances, lengths, strict=True)
+            if length < 0
+        ]
+    else:
+        pieces = _decode_all(utterances)
+        failures = [
+            f"{utterance.audio}: {piece}"
+            for utterance, piece in zip(utterances, pieces, strict=True)
+            if isinstance(piece, AudioError)
+        ]
+        lengths = [-1 if isinstance(piece, AudioError) else len(piece) for piece in pieces]
+        readable = [piece for piece in pieces if not isinstance(piece, AudioError)]
+        samples = np.concatenate(readable) if readable else np.zeros(0, np.int16)
+    for failure in failures[:TOLD]:
+        warn(f"{failure}; left out")
+    if len(failures) > TOLD:
+        warn(f"{len(failures) - TOLD} more recordings cannot be read; left out")
+    if len(failures) == len(utterances):
+        raise ManifestError(f"{manifest}: none of the recordings can be read")
+    if cache and held is None:
+        _write_cache(utterances, samples, lengths, cache)
+        samples, lengths = _open_cache(utterances, cache) or (samples, lengths)
+    return _corpus(utterances, samples, lengths, warn)
+
+
+def _corpus(
+    utterances: Sequence[Utterance],
+    samples: Samples,
+    lengths: Sequence[int],
+    warn: Callable[[str], None],
+) -> Corpus:
+    """The utterances that could be read, each as long as it is."""
     kept: list[Utterance] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # libsndfile works outside the GIL
-        for utterance, samples in zip(utterances, pool.map(_decode, utterances), strict=True):
-            if isinstance(samples, AudioError):
-                warn(f"{utterance.audio}: {samples}; left out of training")
-                continue
-            pieces.append(samples)
-            kept.append(utterance)
-    if not kept:
-        raise ManifestError("none of the recordings in the manifests can be read")
-    offsets = (0, *np.cumsum([len(piece) for piece in pieces]).tolist())
-    corpus = Corpus(tuple(kept), np.concatenate(pieces), offsets)
-    if cache is None:
-        return corpus
-    _write_cache(utterances, corpus, cache)
-    return _open_cache(utterances, cache, lambda known: None) or corpus
+    spans: list[tuple[int, int]] = []
+    wrong: list[str] = []
+    begin = 0
+    for utterance, length in zip(utterances, lengths, strict=True):
+        if length < 0:
+            continue
+        stated, seconds = utterance.duration, length / audio.SAMPLE_RATE
+        if abs(seconds - stated) > TOLERANCE * max(1.0, stated):
+            wrong.append(f"{utterance.audio} lasts {seconds:.2f} s, not {stated:.2f} s")
+        kept.append(replace(utterance, duration=seconds))
+        spans.append((begin, begin + length))
+        begin += length
+    if wrong:
+        more = f", and {len(wrong) - 1} more are wrong about theirs" if len(wrong) > 1 else ""
+        warn(f"{wrong[0]}, as its manifest says{more}: what they hold counts")
+    return Corpus(tuple(kept), samples, tuple(spans))
 
 
-def load_dev(manifest: Path, cache: Path | None, warn: Callable[[str], None]) -> Corpus:
+def load_dev(
+    manifest: Path,
+    cache: Path | None,
+    warn: Callable[[str], None],
+    normalise: Callable[[str], str],
+) -> Corpus:
     """The corpus of a manifest that word errors are measured on.
 
-    Raises ConfigError when it has no texts, and what `load_corpus` does.
+    Raises ConfigError when it has no word in the letters of the model (`normalise`), and what
+    `load_corpus` does.
     """
-    utterances = read_manifest(manifest)
-    if not any(utterance.text.strip() for utterance in utterances):
+    found = load_corpus(read_manifest(manifest), cache, warn, str(manifest))
+    if not any(normalise(utterance.text) for utterance in found.utterances):
         raise ConfigError(f"{manifest}: no texts to measure word errors against")
-    return load_corpus(utterances, cache, warn)
+    return found
 
 
-def _decode(utterance: Utterance) -> NDArray[np.int16] | AudioError:
+def _decode_all(utterances: Sequence[Utterance]) -> list[Samples | AudioError]:
+    """What each utterance holds; a file that several of them are pieces of is read once."""
+    recordings: dict[Path, list[int]] = {}
+    for index, utterance in enumerate(utterances):
+        recordings.setdefault(utterance.audio, []).append(index)
+    found: list[Samples | AudioError] = [AudioError("not read")] * len(utterances)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # libsndfile works outside the GIL
+        members = [[utterances[index] for index in indices] for indices in recordings.values()]
+        decoded = pool.map(_decode, members)
+        for indices, pieces in zip(recordings.values(), decoded, strict=True):
+            for index, piece in zip(indices, pieces, strict=True):
+                found[index] = piece
+    return found
+
+
+def _decode(members: list[Utterance]) -> Sequence[Samples | AudioError]:
+    """The utterances of one file: pieces of it, unless all mean the whole."""
     try:
-        samples = audio.read(utterance.audio)
+        blocks = audio.blocks(members[0].audio)
+        samples = np.concatenate([(b.clip(-1, 1) * 32767).round().astype(np.int16) for b in blocks])
     except AudioError as error:
-        return error
-    return (samples.clip(-1, 1) * 32767).round().astype(np.int16)
+        return [error] * len(members)
+    if members[0].offset == 0 and len({(u.offset, u.duration) for u in members}) == 1:
+        return [samples] * len(members)
+    return [_piece(samples, utterance) for utterance in members]
 
 
-def _cache_file(utterances: list[Utterance], cache: Path) -> Path:
-    names = "\n".join(f"{u.audio.resolve()} {_version(u.audio)}" for u in utterances)
-    return cache / f"waveforms-{hashlib.sha256(names.encode()).hexdigest()[:16]}.s16"
+def _piece(samples: Samples, utterance: Utterance) -> Samples | AudioError:
+    begin = round(utterance.offset * audio.SAMPLE_RATE)
+    piece = samples[begin : begin + max(1, round(utterance.duration * audio.SAMPLE_RATE))]
+    if len(piece):
+        return piece.copy()  # the rest of the file can go
+    seconds = len(samples) / audio.SAMPLE_RATE
+    return AudioError(f"lasts {seconds:.1f} s, so nothing begins at {utterance.offset:g} s")
+
+
+def _cache_file(utterances: Sequence[Utterance], cache: Path) -> Path:
+    pieces = (
+        f"{u.audio.resolve()} {_version(u.audio)} {u.offset} {u.duration}" for u in utterances
+    )
+    digest = hashlib.sha256("\n".join(pieces).encode()).hexdigest()
+    return cache / f"waveforms-{digest[:16]}.s16"
 
 
 def _version(path: Path) -> str:
@@ -101,32 +187,29 @@ def _version(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _open_cache(
-    utterances: list[Utterance], cache: Path, warn: Callable[[str], None]
-) -> Corpus | None:
+def _open_cache(utterances: Sequence[Utterance], cache: Path) -> tuple[Samples, list[int]] | None:
+    """All samples and the length of each utterance, -1 where unreadable; None if not whole."""
     path = _cache_file(utterances, cache)
-    index = path.with_suffix(".json")
-    if not (path.exists() and index.exists()):
-        return None
     try:
-        lengths = json.loads(index.read_text(encoding="utf-8"))  # -1: could not be read
-    except ValueError:
+        lengths = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        size = path.stat().st_size
+    except (OSError, ValueError):
         return None
-    for utterance, length in zip(utterances, lengths, strict=True):
-        if length < 0:
-            warn(f"{utterance.audio}: could not be read; left out of training")
-    kept = tuple(u for u, n in zip(utterances, lengths, strict=True) if n >= 0)
-    offsets = (0, *np.cumsum([n for n in lengths if n >= 0]).tolist())
-    return Corpus(kept, np.memmap(path, dtype=np.int16, mode="r"), offsets)
+    if not isinstance(lengths, list) or not all(type(length) is int for length in lengths):
+        return None
+    count = sum(max(0, length) for length in lengths)
+    if len(lengths) != len(utterances) or size != 2 * count or not count:
+        return None
+    return np.memmap(path, dtype=np.int16, mode="r"), lengths
 
 
-def _write_cache(utterances: list[Utterance], corpus: Corpus, cache: Path) -> None:
+def _write_cache(
+    utterances: Sequence[Utterance], samples: Samples, lengths: list[int], cache: Path
+) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     path = _cache_file(utterances, cache)
     partial = path.with_suffix(f".{os.getpid()}.partial")  # workers may all write it
-    corpus.samples.tofile(partial)
+    samples.tofile(partial)
     partial.replace(path)
-    sizes = dict(zip(map(id, corpus.utterances), np.diff(corpus.offsets).tolist(), strict=True))
-    index = json.dumps([sizes.get(id(utterance), -1) for utterance in utterances])
-    partial.write_text(index, encoding="utf-8")
+    partial.write_text(json.dumps(lengths), encoding="utf-8")
     partial.replace(path.with_suffix(".json"))

@@ -25,7 +25,7 @@ def draw(entries: list[dict[str, Any]], title: str, suffix: str) -> bytes:
     loss, *middle, rate = figure.subplots(
         len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights}
     )
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(_plain(title), fontsize=10)
     _losses(loss, reports)
     for axes in middle:
         _word_errors(axes, evaluations)
@@ -68,7 +68,9 @@ def _word_errors(axes: "Axes", evaluations: list[dict[str, Any]]) -> None:
         steps, percents = [step for step, _ in found], [100 * rate for _, rate in found]
         colour = SOURCES[number % len(SOURCES)]
         now = f", now {percents[-1]:.1f} %" if percents else ""
-        axes.plot(steps, percents, "o-", ms=2.5, lw=1.1, color=colour, label=f"{source}{now}")
+        axes.plot(
+            steps, percents, "o-", ms=2.5, lw=1.1, color=colour, label=_plain(f"{source}{now}")
+        )
     steps = [entry["step"] for entry in single]
     percents = [100 * entry["wer"] for entry in single]
     best = min(evaluations, key=lambda entry: entry["wer"])
@@ -82,6 +84,11 @@ def _word_errors(axes: "Axes", evaluations: list[dict[str, Any]]) -> None:
     axes.set_ylim(bottom=0)
     axes.set_title("word error rate on dev, %", fontsize=10, loc="left")
     axes.legend(fontsize=8, frameon=False, loc="best")
+
+
+def _plain(text: str) -> str:
+    """Names of others, in which matplotlib must not see formulas."""
+    return text.replace("$", r"\$")
 
 
 def _points(

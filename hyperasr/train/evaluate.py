@@ -19,7 +19,7 @@ BATCH_SIZE = 8
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Greedy WER on dev after `step` steps, over all and by source."""
+    """Greedy WER on dev after `step` steps, over all and by source, of those that have words."""
 
     step: int
     wer: float
@@ -49,7 +49,8 @@ def score(
     for index, utterance in enumerate(dev.utterances):
         expected = listener.tokens.normalise(utterance.text)
         pairs.setdefault(utterance.source, []).append((expected, texts[index]))
-    by_source = {source: word_errors(found).rate for source, found in pairs.items()}
+    counts = {source: word_errors(found) for source, found in pairs.items()}
+    by_source = {source: count.rate for source, count in counts.items() if count.reference}
     everything = [pair for found in pairs.values() for pair in found]
     return Evaluation(step, word_errors(everything).rate, by_source)
 
@@ -59,14 +60,16 @@ def _transcribe_share(
     listener: Listener, dev: Corpus, workers: Workers, length_step: float
 ) -> dict[int, str]:
     """The texts of this worker's utterances, by index; like lengths are heard together."""
-    order = np.argsort(np.diff(dev.offsets), kind="stable").tolist()[workers.rank :: workers.count]
+    lengths = [end - begin for begin, end in dev.spans]
+    order = np.argsort(lengths, kind="stable").tolist()[workers.rank :: workers.count]
     texts: dict[int, str] = {}
     for start in range(0, len(order), BATCH_SIZE):
         members = order[start : start + BATCH_SIZE]
         picks = [Pick(index, 1.0, dev.utterances[index].duration) for index in members]
         batch = make_batch(dev, picks, listener.tokens, length_step)
-        lengths = batch.lengths.to(listener.device)
-        features, frames = listener.features(batch.waveforms.to(listener.device), lengths)
+        features, frames = listener.features(
+            batch.waveforms.to(listener.device), batch.lengths.to(listener.device)
+        )
         log_probs, sizes = listener.encoder(features, frames)
         for index, rows, size in zip(members, log_probs.cpu(), sizes.tolist(), strict=True):
             words = greedy(rows[:size].numpy(), listener.tokens.labels)

@@ -16,7 +16,7 @@ resumed computes what an uninterrupted one would have.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +24,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from hyperasr.checkpoint import Checkpoint, load_checkpoint
+from hyperasr.checkpoint import Checkpoint, check_replaceable, load_checkpoint
 from hyperasr.encoder import Encoder
-from hyperasr.errors import ConfigError, HyperAsrError
+from hyperasr.errors import ConfigError, HyperAsrError, OutputError
 from hyperasr.features import mel_edges
-from hyperasr.manifest import Utterance, read_manifest
+from hyperasr.manifest import read_manifest
 from hyperasr.train import metrics
 from hyperasr.train.augment import spec_augment, warp_frequency
 from hyperasr.train.batches import (
@@ -48,7 +48,14 @@ from hyperasr.train.learner import Learner
 from hyperasr.train.parallel import Workers
 from hyperasr.train.phones import Pronunciations
 from hyperasr.train.schedule import learning_rate
-from hyperasr.train.state import changed_settings, load_state, save_settings, save_state
+from hyperasr.train.state import (
+    SIZES,
+    changed_settings,
+    load_state,
+    save_settings,
+    save_state,
+)
+from hyperasr.train.usable import learnable, worth_reading
 from hyperasr.train.vocabulary import build_tokens
 
 REPORT_STEPS = 20
@@ -108,17 +115,23 @@ class Trainer:
         self.device = torch.device(device)
         utterances = [u for m in config.manifests for u in read_manifest(Path(m))]
         folder.mkdir(parents=True, exist_ok=True)
+        for name in ("checkpoint", "best"):
+            check_replaceable(folder / name)
         texts = (utterance.text for utterance in utterances)
         base = load_checkpoint(config.init) if config.init else None
         known = base.tokens if base else None
         self.tokens = build_tokens(config, texts, folder, self.workers, known)
-        usable = self._usable(utterances)
+        worth = worth_reading(utterances, config, self.tokens, self.say)
 
         def decode() -> tuple[Corpus | None, Corpus]:
-            dev = load_dev(Path(config.dev), cache, self.say) if config.dev else None
-            return dev, load_corpus(usable, cache, self.say)
+            dev, normalise = config.dev and Path(config.dev), self.tokens.normalise
+            return (
+                load_dev(dev, cache, self.say, normalise) if dev else None,
+                load_corpus(worth, cache, self.say),
+            )
 
-        self.dev, self.corpus = self.workers.in_turn(decode) if cache else decode()
+        self.dev, corpus = self.workers.in_turn(decode) if cache else decode()
+        self.corpus = learnable(corpus, config, self.tokens, self.say)
         self.first = self._first_speakers()
         self.phones = Pronunciations(Path(config.phones)) if config.phones else None
         phones = len(self.phones.ids) if self.phones else 0
@@ -295,12 +308,17 @@ class Trainer:
         if self.dev is not None:
             found = self._score_dev(self.learner.averaged.eval(), self.dev)
             self._tell(found, report)
-        if self.workers.leads:
-            self.learner.save(self.folder / "checkpoint")
-        if found is not None:
-            self._keep(found)
-            if self._finished() and len(self.best.kept) > 1:
-                found = self._evaluate_mean(report)
+        try:
+            if self.workers.leads:
+                self.learner.save(self.folder / "checkpoint")
+            if found is not None:
+                self._keep(found)
+                if self._finished() and len(self.best.kept) > 1:
+                    found = self._evaluate_mean(report)
+        except (HyperAsrError, OSError):
+            with suppress(OutputError):
+                self.save_state()  # the steps are not lost where a checkpoint cannot be written
+            raise
         self.evaluated = self.step
         self.save_state()
         if self.workers.leads:
@@ -342,7 +360,8 @@ class Trainer:
         if self.workers.leads:
             numbers = {name: getattr(self, name) for name in NUMBERS}
             kept = [(kept.wer, kept.step) for kept in self.best.kept]
-            save_state(self.folder, numbers | {"kept": kept}, self.learner.parts())
+            numbers |= {"kept": kept, "labels": list(self.tokens.labels)}
+            save_state(self.folder, numbers, self.learner.parts())
 
     def _begin(self, base: Checkpoint | None) -> None:
         """Learn how loud each mel band is, or say what a checkpoint brings along."""
@@ -365,11 +384,12 @@ class Trainer:
         """Go on from the state in the folder, if there is one."""
         changes = changed_settings(self.folder, self.config)
         try:
-            numbers = load_state(self.folder, self.learner.parts(), self.device)
+            numbers = load_state(self.folder, self.learner.parts(), self.device, self.tokens.labels)
         except ConfigError as error:
-            if not changes:
+            others = changed_settings(self.folder, self.config, SIZES)
+            if not others:
                 raise
-            raise ConfigError(f"{error}, or set back what is not as it was: {changes}") from error
+            raise ConfigError(f"{error}, or set back what is not as it was: {others}") from error
         for name in NUMBERS if numbers else ():
             setattr(self, name, numbers[name])
         if self.config.average_best > 1:
@@ -417,20 +437,6 @@ class Trainer:
                 f"train: first_speakers not in the manifests: {', '.join(sorted(names - speakers))}"
             )
         return [i for i, u in enumerate(self.corpus.utterances) if u.speaker in names]
-
-    def _usable(self, utterances: list[Utterance]) -> list[Utterance]:
-        """Those that have a text and fit a batch; says how many were left out and why."""
-        usable = [
-            u
-            for u in utterances
-            if u.duration <= self.config.max_utterance and self.tokens.encode(u.text)
-        ]
-        if len(usable) < len(utterances):
-            self.say(
-                f"{len(utterances) - len(usable)} of {len(utterances)} utterances left out: "
-                f"no text, or longer than {self.config.max_utterance:g} s"
-            )
-        return usable
 
 
 def _mean(values: list[float]) -> float:

@@ -21,17 +21,33 @@ def log(folder: Path, entry: dict[str, Any]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The entries of a run, without those that were cut off while they were written."""
+    """The entries of a run, without lines that are cut off or damaged."""
     path = folder / METRICS_FILE
     entries: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+        if _is_entry(entry):
             entries.append(entry)
     return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this is what `log` writes: a step, and numbers where numbers belong."""
+    if not isinstance(entry, dict) or type(entry.get("step")) is not int:
+        return False
+    sources = entry.get("by_source", {})
+    rates = [entry["step"], *([entry["wer"]] if "wer" in entry else [])]
+    rates += sources.values() if isinstance(sources, dict) else [None]
+    reported = [entry.get(name) for name in ("loss", "attention_loss", "learning_rate")]
+    return all(map(_is_number, rates)) and all(v is None or _is_number(v) for v in reported)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def forget_later(folder: Path, step: int, evaluated: int) -> None:

@@ -6,7 +6,7 @@ settings.json   what was asked for
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,13 +16,30 @@ import torch
 
 from hyperasr.errors import ConfigError
 from hyperasr.files import replacing
+from hyperasr.tokens import SENTENCEPIECE_FILE
 from hyperasr.train.config import TrainConfig
 
 STATE_FILE = "state.pt"
 SETTINGS_FILE = "settings.json"
 SHOWN = 40
 """Characters of a setting that are told; paths may be long."""
-_BROKEN = (EOFError, KeyError, TypeError, ValueError, UnpicklingError, OSError, RuntimeError)
+SIZES = frozenset(
+    (
+        "model",
+        "vocab_size",
+        "letters",
+        "init",
+        "phones",
+        "optimizer",
+        "ctc_weight",
+        "decoder_layers",
+    )
+)
+"""Settings that decide what a state holds."""
+_BROKEN = (
+    *(EOFError, LookupError, TypeError, ValueError, AttributeError),
+    *(UnpicklingError, OSError, RuntimeError),
+)
 
 
 class Part(Protocol):
@@ -47,18 +64,27 @@ def save_state(folder: Path, numbers: Mapping[str, Any], parts: Mapping[str, Par
         partial.write_bytes(blob.getbuffer())
 
 
-def load_state(folder: Path, parts: Mapping[str, Part], device: torch.device) -> dict[str, Any]:
+def load_state(
+    folder: Path, parts: Mapping[str, Part], device: torch.device, labels: Sequence[str]
+) -> dict[str, Any]:
     """Fill `parts` from the state in `folder`; returns its numbers, none if there is no state.
 
-    Raises ConfigError when it is damaged or of another model.
+    Raises ConfigError when it is damaged or of another model, or its tokens are not `labels`.
     """
     path = folder / STATE_FILE
     if not path.exists():
         return {}
     try:
         state = torch.load(path, map_location=device, weights_only=True)
+        if list(labels) != state.pop("labels", list(labels)):
+            raise ConfigError(
+                f"{path} is of other tokens: set letters back, put its {SENTENCEPIECE_FILE} back, "
+                "or choose another folder"
+            )
         for name, part in parts.items():
             part.load_state_dict(state.pop(name))
+        if type(state["step"]) is not int:
+            raise TypeError("it counts no steps")
         return {"evaluated": state["step"], "skipped": 0, **state}  # of runs before there were
     except _BROKEN as error:
         reason = str(error).splitlines()[0] if str(error) else "it is empty"
@@ -74,8 +100,8 @@ def save_settings(folder: Path, config: TrainConfig) -> None:
         partial.write_text(config.to_json(), encoding="utf-8")
 
 
-def changed_settings(folder: Path, config: TrainConfig) -> str:
-    """Which settings are not those that the run in `folder` had, "" if all are: one line."""
+def changed_settings(folder: Path, config: TrainConfig, names: Container[str] | None = None) -> str:
+    """Which settings, or which of `names`, are not those of the run in `folder`, "" if all are."""
     try:
         before = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it is there for people; a run can do without
@@ -87,7 +113,7 @@ def changed_settings(folder: Path, config: TrainConfig) -> str:
     changes = [
         f"{name} {_short(now[name])} (was {_short(before[name])})"
         for name in now
-        if now[name] != before[name]
+        if now[name] != before[name] and (names is None or name in names)
     ]
     return ", ".join(changes)
 

@@ -20,6 +20,7 @@ from hyperasr.tokens import (
 )
 from hyperasr.train.config import TrainConfig
 from hyperasr.train.parallel import Workers
+from hyperasr.train.state import STATE_FILE
 
 MARKS = 3
 """Tokens that are no letters: the blank, and those that begin and end a text."""
@@ -47,6 +48,8 @@ def build_tokens(
     model: bytes | str = b""
     if workers.leads:
         try:
+            if not path.exists() and (folder / STATE_FILE).exists():
+                raise ConfigError(f"{path} is gone, whose subwords the run learnt: put it back")
             model = path.read_bytes() if path.exists() else learn(vocab_size, texts, alphabet)
         except ConfigError as error:  # which the others wait to hear
             model = str(error)
