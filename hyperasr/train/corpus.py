@@ -61,48 +61,39 @@ def load_corpus(
     Recordings that cannot be read, or are not as long as stated, are reported through `warn`;
     the former are left out. Raises ManifestError when none is left.
     """
-    held = _open_cache(utterances, cache) if cache else None
-    if held is not None:
-        samples, lengths = held
-        failures = [
-            f"{utterance.audio}: could not be read"
-            for utterance, length in zip(utterances, lengths, strict=True)
-            if length < 0
-        ]
-    else:
-        pieces = _decode_all(utterances)
-        failures = [
-            f"{utterance.audio}: {piece}"
-            for utterance, piece in zip(utterances, pieces, strict=True)
-            if isinstance(piece, AudioError)
-        ]
-        lengths = [-1 if isinstance(piece, AudioError) else len(piece) for piece in pieces]
-        readable = [piece for piece in pieces if not isinstance(piece, AudioError)]
-        samples = np.concatenate(readable) if readable else np.zeros(0, np.int16)
-    for failure in failures[:TOLD]:
+    held = cached = _open_cache(utterances, cache) if cache else None
+    if held is None:
+        held = _decode_all(utterances)
+    for failure in held.failures[:TOLD]:
         warn(f"{failure}; left out")
-    if len(failures) > TOLD:
-        warn(f"{len(failures) - TOLD} more recordings cannot be read; left out")
-    if len(failures) == len(utterances):
+    if len(held.failures) > TOLD:
+        warn(f"{len(held.failures) - TOLD} more recordings cannot be read; left out")
+    if len(held.failures) == len(utterances):
         raise ManifestError(f"{manifest}: none of the recordings can be read")
-    if cache and held is None:
-        _write_cache(utterances, samples, lengths, cache)
-        samples, lengths = _open_cache(utterances, cache) or (samples, lengths)
-    return _corpus(utterances, samples, lengths, warn)
+    if cache and cached is None:
+        _write_cache(utterances, held, cache)
+        held = _open_cache(utterances, cache) or held
+    return _corpus(utterances, held, warn)
 
 
-def _corpus(
-    utterances: Sequence[Utterance],
-    samples: Samples,
-    lengths: Sequence[int],
-    warn: Callable[[str], None],
-) -> Corpus:
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a list of recordings holds."""
+
+    samples: Samples
+    lengths: list[int]
+    """Samples of each recording; -1 where it could not be read."""
+    failures: list[str]
+    """A line about each of those."""
+
+
+def _corpus(utterances: Sequence[Utterance], held: _Held, warn: Callable[[str], None]) -> Corpus:
     """The utterances that could be read, each as long as it is."""
     kept: list[Utterance] = []
     spans: list[tuple[int, int]] = []
     wrong: list[str] = []
     begin = 0
-    for utterance, length in zip(utterances, lengths, strict=True):
+    for utterance, length in zip(utterances, held.lengths, strict=True):
         if length < 0:
             continue
         stated, seconds = utterance.duration, length / audio.SAMPLE_RATE
@@ -114,7 +105,7 @@ def _corpus(
     if wrong:
         more = f", and {len(wrong) - 1} more are wrong about theirs" if len(wrong) > 1 else ""
         warn(f"{wrong[0]}, as its manifest says{more}: what they hold counts")
-    return Corpus(tuple(kept), samples, tuple(spans))
+    return Corpus(tuple(kept), held.samples, tuple(spans))
 
 
 def load_dev(
@@ -134,19 +125,25 @@ def load_dev(
     return found
 
 
-def _decode_all(utterances: Sequence[Utterance]) -> list[Samples | AudioError]:
-    """What each utterance holds; a file that several of them are pieces of is read once."""
+def _decode_all(utterances: Sequence[Utterance]) -> _Held:
+    """Read every recording; a file that several utterances are pieces of once."""
     recordings: dict[Path, list[int]] = {}
     for index, utterance in enumerate(utterances):
         recordings.setdefault(utterance.audio, []).append(index)
-    found: list[Samples | AudioError] = [AudioError("not read")] * len(utterances)
+    found: dict[int, Samples] = {}
+    failed: dict[int, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # libsndfile works outside the GIL
         members = [[utterances[index] for index in indices] for indices in recordings.values()]
         decoded = pool.map(_decode, members)
         for indices, pieces in zip(recordings.values(), decoded, strict=True):
             for index, piece in zip(indices, pieces, strict=True):
-                found[index] = piece
-    return found
+                if isinstance(piece, AudioError):
+                    failed[index] = f"{utterances[index].audio}: {piece}"
+                else:
+                    found[index] = piece
+    samples = np.concatenate([np.zeros(0, np.int16), *(found[index] for index in sorted(found))])
+    lengths = [len(found[i]) if i in found else -1 for i in range(len(utterances))]
+    return _Held(samples, lengths, [failed[index] for index in sorted(failed)])
 
 
 def _decode(members: list[Utterance]) -> Sequence[Samples | AudioError]:
@@ -187,8 +184,8 @@ def _version(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _open_cache(utterances: Sequence[Utterance], cache: Path) -> tuple[Samples, list[int]] | None:
-    """All samples and the length of each utterance, -1 where unreadable; None if not whole."""
+def _open_cache(utterances: Sequence[Utterance], cache: Path) -> _Held | None:
+    """What was written there, or None if it is not whole."""
     path = _cache_file(utterances, cache)
     try:
         lengths = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -200,16 +197,19 @@ def _open_cache(utterances: Sequence[Utterance], cache: Path) -> tuple[Samples, 
     count = sum(max(0, length) for length in lengths)
     if len(lengths) != len(utterances) or size != 2 * count or not count:
         return None
-    return np.memmap(path, dtype=np.int16, mode="r"), lengths
+    failures = [
+        f"{utterance.audio}: could not be read"
+        for utterance, length in zip(utterances, lengths, strict=True)
+        if length < 0
+    ]
+    return _Held(np.memmap(path, dtype=np.int16, mode="r"), lengths, failures)
 
 
-def _write_cache(
-    utterances: Sequence[Utterance], samples: Samples, lengths: list[int], cache: Path
-) -> None:
+def _write_cache(utterances: Sequence[Utterance], held: _Held, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     path = _cache_file(utterances, cache)
     partial = path.with_suffix(f".{os.getpid()}.partial")  # workers may all write it
-    samples.tofile(partial)
+    held.samples.tofile(partial)
     partial.replace(path)
-    partial.write_text(json.dumps(lengths), encoding="utf-8")
+    partial.write_text(json.dumps(held.lengths), encoding="utf-8")
     partial.replace(path.with_suffix(".json"))
