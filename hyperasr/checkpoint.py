@@ -166,6 +166,17 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def tidy(folder: Path) -> None:
+    """Put right what a process left that was killed while it replaced this checkpoint."""
+    for old in folder.parent.glob(f".{folder.name}.*.old"):
+        if folder.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(folder)
+    for partial in folder.parent.glob(f".{folder.name}.*.partial"):
+        shutil.rmtree(partial)
+
+
 def check_replaceable(folder: Path) -> None:
     """Raise OutputError when `folder` exists and is neither empty nor a checkpoint."""
     foreign = folder.exists() and not (folder / CONFIG_FILE).is_file()

@@ -94,8 +94,7 @@ class Decoder:
         self.ngram = ngram
         self.hotwords = hotwords
         pieces = any(label.startswith("▁") for label in labels)
-        marker = [label.startswith("<") and label.endswith(">") for label in labels]
-        self.markers = np.array(marker)  # <s>, </s>, <unk>: (V,)
+        self.markers = np.array([is_marker(label) for label in labels])  # (V,)
         weights = self.settings.alpha, self.settings.beta, self.settings.unknown
         fusion = Fusion(*weights, ngram, hotwords) if ngram or hotwords else None
         self._search = Search(Alphabet(list(labels), pieces), fusion)
@@ -236,6 +235,11 @@ def _shared_evenly(
     )
 
 
+def is_marker(label: str) -> bool:
+    """Whether a token is no text: <s>, </s>, <unk>."""
+    return label.startswith("<") and label.endswith(">")
+
+
 def greedy(
     log_probs: NDArray[np.floating[Any]], labels: Sequence[str], first_frame: int = 0
 ) -> tuple[Word, ...]:
@@ -263,7 +267,7 @@ def _words_of_best_path(
     frame = 0
     for token, run in groupby(log_probs.argmax(axis=1).tolist()):
         first, frame = frame, frame + len(list(run))
-        if token == BLANK:
+        if token == BLANK or is_marker(labels[token]):
             continue
         if labels[token].startswith((" ", "▁")) and word:
             yield word

@@ -22,6 +22,8 @@ class Utterance:
     source: str = ""
     offset: float = 0.0
     """Where in the file it begins."""
+    piece: bool = False
+    """Whether the manifest states an offset, 0 or another: it is so much of the file then."""
 
 
 def read_manifest(path: Path) -> list[Utterance]:
@@ -67,6 +69,7 @@ def _parse(line: str, manifest: Path, number: int) -> Utterance:
         audio=manifest.parent / entry["audio_filepath"],
         duration=float(duration),
         offset=float(offset),
+        piece=entry.get("offset") is not None,
         **{name: "" if value is None else str(value) for name, value in texts.items()},
     )
 

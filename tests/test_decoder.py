@@ -71,6 +71,12 @@ def test_a_piece_with_the_mark_begins_a_word(tokens, words):
     assert read(tokens, PIECES) == words
 
 
+def test_marks_of_begin_and_end_are_no_text():
+    labels = ("", "<s>", "</s>", "▁a", "b")
+    rows = np.eye(len(labels))[[1, 3, 4, 0, 2, 3, 2]]
+    assert [word.text for word in greedy(np.log(rows + 1e-3), labels)] == ["ab", "a"]
+
+
 def test_a_word_lasts_from_its_first_frame_to_its_last():
     first, second = greedy(path("--aab- -cc"), LETTERS, first_frame=250)
     assert (first.start, first.end) == pytest.approx((10 + 1.5 * 0.04, 10 + 4.5 * 0.04))

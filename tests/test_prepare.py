@@ -1,6 +1,8 @@
 """A folder of LibriSpeech becomes manifests; what cannot be trained on is named."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 from hyperasr.cli import app
 from hyperasr.errors import ConfigError, ManifestError
 from hyperasr.manifest import read_manifest
+from hyperasr.train import librispeech
 from hyperasr.train.librispeech import count_utterances, find_subsets, prepare
 
 SAID = {"84-1-0000": "ABLE BAKER", "84-1-0001": "CHARLIE'S", "85-2-0000": "DOG"}
@@ -171,3 +174,73 @@ def test_a_folder_without_train_subsets_is_refused(tmp_path):
     result = run("train", "--librispeech", tmp_path, "-o", tmp_path / "run")
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception) == f"{tmp_path}: has no train subset; there are test-clean"
+
+
+def test_another_corpus_is_prepared_anew_and_the_same_is_told(tmp_path):
+    for name in ("one", "two"):
+        corpus(tmp_path / name, SAID)
+    tiny = [
+        "--model",
+        "tiny",
+        "--steps",
+        "1",
+        "--precision",
+        "float32",
+        "--set",
+        "batch_seconds=25",
+    ]
+    said = []
+    for name in ("one", "one", "two"):
+        result = run("train", "--librispeech", tmp_path / name, "-o", tmp_path / "run", *tiny)
+        assert result.exit_code == 0, result.output
+        said.append("taken as they are; delete them where" in result.stderr)
+    assert said == [False, True, False]
+    manifest = tmp_path / "run" / "manifests" / "train-clean-100.jsonl"
+    assert all(u.audio.is_relative_to(tmp_path / "two") for u in read_manifest(manifest))
+
+
+def test_the_list_of_problems_is_of_this_time(tmp_path):
+    corpus(tmp_path, SAID)
+    lost = tmp_path / "train-clean-100" / "84" / "1" / "84-1-0000.flac"
+    sound = lost.read_bytes()
+    lost.unlink()
+    assert run("prepare", "librispeech", tmp_path, "-o", tmp_path / "out").exit_code == 1
+    assert "84-1-0000" in (tmp_path / "out" / "problems.txt").read_text()
+    lost.write_bytes(sound)
+    assert run("prepare", "librispeech", tmp_path, "-o", tmp_path / "out").exit_code == 0
+    assert not (tmp_path / "out" / "problems.txt").exists()
+
+
+def test_folders_that_may_not_be_looked_into_are_told(tmp_path, monkeypatch):
+    subset = corpus(tmp_path, SAID)
+    closed = subset / "84"
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed)
+    _, problems = prepared(tmp_path)
+    assert f"{closed}: may not be looked into: change its permissions" in problems
+    for closed in (subset, tmp_path):
+        with pytest.raises(ManifestError, match=f"{closed}: may not be looked into"):
+            find_subsets(tmp_path)
+
+
+def test_ends_of_lines_that_were_lost_are_told(tmp_path):
+    corpus(tmp_path, SAID | {"84-1-0002": "LAST"})
+    path = tmp_path / "train-clean-100" / "84" / "1" / "84-1.trans.txt"
+    path.write_text(path.read_text() + "X" * 400 + "\n")
+    entries, problems = prepared(tmp_path)
+    assert len(entries) == 4
+    assert problems == (f"{path}: {'X' * 20}...: File name too long",)
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path):
+    corpus(tmp_path / "corpus", SAID)
+    root = (tmp_path / "corpus").rename(tmp_path / os.fsdecode(b"corp\xe9"))
+    list(prepare(find_subsets(root), tmp_path / "out"))
+    utterances = read_manifest(tmp_path / "out" / "train-clean-100.jsonl")
+    assert all(utterance.audio.is_file() for utterance in utterances)
+
+
+def test_sigterm_while_listening_is_as_ctrl_c(tmp_path, monkeypatch):
+    corpus(tmp_path, SAID)
+    monkeypatch.setattr(librispeech, "_check", lambda line: os.kill(os.getpid(), signal.SIGTERM))
+    result = run("prepare", "librispeech", tmp_path, "-o", tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (130, "hyperasr: interrupted\n")

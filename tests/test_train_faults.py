@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from training import tiny_models as tiny_models
 from training import tones as tones
 
 from hyperasr.checkpoint import load_checkpoint
+from hyperasr.cli import train as cli_train
 from hyperasr.errors import ConfigError, HyperAsrError, OutputError
 from hyperasr.train import learner, loop, state
 from hyperasr.train import metrics as train_metrics
@@ -221,6 +224,79 @@ def test_sigterm_before_there_is_anything_to_save_is_as_ctrl_c(tones, tmp_path, 
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+def test_ctrl_c_once_more_ends_at_once(tones, tmp_path, monkeypatch):
+    """Long after the first one, while something takes its time; the last state stays."""
+    monkeypatch.setattr(cli_train, "PASSED_ON", 0.0)
+
+    def step(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    result = command(tones, tmp_path)
+    assert result.exit_code == 130
+    said = [line for line in result.stderr.splitlines() if line.startswith("hyperasr: ")]
+    assert said[-2:] == [
+        "hyperasr: stops after this step; Ctrl-C once more ends at once, at the last saved state",
+        "hyperasr: interrupted",
+    ]
+
+
+def test_a_signal_after_the_last_step_does_not_make_a_finished_run_unfinished(
+    tones, tmp_path, monkeypatch
+):
+    before = Trainer.save_state
+
+    def save(trainer):
+        if trainer.finished():
+            os.kill(os.getpid(), signal.SIGTERM)
+        before(trainer)
+
+    monkeypatch.setattr(Trainer, "save_state", save)
+    result = command(tones, tmp_path)
+    assert result.exit_code == 0
+    assert "stopped at" not in result.stderr
+
+
+# -- a folder for one run -----------------------------------------------------------------
+
+
+def test_two_runs_do_not_share_a_folder(tones, tmp_path):
+    trainer = Trainer(config_of(tones, steps=2), tmp_path)
+    other = subprocess.run(
+        [sys.executable, "-m", "hyperasr", "train", "--manifest", tones, "-o", tmp_path],
+        capture_output=True,
+        text=True,
+    )
+    assert other.returncode == 2
+    assert f"{tmp_path}: another run is at work in this folder" in other.stderr
+    trainer.run()
+    Trainer(config_of(tones, steps=3), tmp_path).run()
+
+
+def test_what_a_killed_run_left_is_tidied(tones, tmp_path):
+    Trainer(config_of(tones, steps=2), tmp_path).run()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / ".hyperasr-0123.part").write_bytes(b"half a state")
+    (tmp_path / ".best.0123.partial").mkdir()
+    (tmp_path / "kept" / ".step-7.0123.partial").mkdir(parents=True)
+    (tmp_path / "checkpoint").rename(tmp_path / ".checkpoint.0123.old")  # killed between two moves
+    Trainer(config_of(tones, steps=2), tmp_path).run()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "kept"])
+    assert list((tmp_path / "kept").iterdir()) == []
+    load_checkpoint(tmp_path / "checkpoint")
+
+
+def test_a_run_that_began_without_a_checkpoint_is_not_said_to_have(tones, tmp_path):
+    Trainer(config_of(tones, steps=2), tmp_path / "run").run()
+    began = config_of(tones, steps=3, init=str(tmp_path / "run" / "checkpoint"))
+    with pytest.raises(
+        ConfigError, match=r"run began otherwise: init .* \(was \"\"\): set it back"
+    ):
+        Trainer(began, tmp_path / "run")
+
+
 def test_steps_and_passes_contradict_each_other(tones, tmp_path):
     result = command(tones, tmp_path, "--steps", "5")
     assert result.exit_code == 2
@@ -239,7 +315,7 @@ def test_subwords_that_are_gone_are_not_learnt_anew(tones, tmp_path):
     config = config_of(tones, steps=2, vocab_size=33)
     Trainer(config, tmp_path).run()
     (tmp_path / "tokenizer.model").unlink()
-    with pytest.raises(ConfigError, match=r"tokenizer\.model is gone.*put it back"):
+    with pytest.raises(ConfigError, match=r"tokenizer\.model is not there.*put it back"):
         Trainer(config, tmp_path)
 
 

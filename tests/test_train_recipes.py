@@ -1,5 +1,6 @@
 """Recipes, passes over the data instead of steps, and the mean of the best checkpoints."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ def test_epochs_are_so_many_steps(tones, tmp_path):
 # -- the mean of the best -----------------------------------------------------------------
 
 BEST = {"average_best": 3, "average_decay": 0.0, "steps": 6, "epoch_steps": 1}
-WERS = {1: 0.9, 2: 0.3, 3: 0.5, 4: 0.8, 5: 0.3, 6: 0.4}
+MEAN = 0
+WERS = {1: 0.9, 2: 0.3, 3: 0.5, 4: 0.8, 5: 0.3, 6: 0.4, MEAN: 0.2}
 
 
 def run_with(wers: dict[int, float], trainer: Trainer, *report) -> dict[int, torch.Tensor]:
@@ -100,14 +102,51 @@ def run_with(wers: dict[int, float], trainer: Trainer, *report) -> dict[int, tor
     weights: dict[int, torch.Tensor] = {}
 
     def score(encoder, dev) -> Evaluation:
-        if trainer.step in weights:
-            weights[-1] = encoder.ctc.weight.clone()  # the mean, at the end
-        weights.setdefault(trainer.step, encoder.ctc.weight.clone())
-        return Evaluation(trainer.step, wers[trainer.step], {})
+        what = MEAN if trainer.step in weights else trainer.step  # the mean comes at the end
+        weights[what] = encoder.ctc.weight.clone()
+        return Evaluation(trainer.step, wers[what], {})
 
     trainer._score_dev = score
     trainer.run(*report)
     return weights
+
+
+def test_best_is_one_of_them_where_that_is_better_than_the_mean(tones, tmp_path):
+    trainer = Trainer(config_of(tones, dev=str(tones), **BEST, **PLAIN), tmp_path)
+    weights = run_with(WERS | {MEAN: 0.35}, trainer)
+    found = load_checkpoint(tmp_path / "best").encoder.ctc.weight
+    torch.testing.assert_close(found, weights[2], atol=1e-3, rtol=1e-2)
+    assert trainer.best_wer == 0.3
+
+
+def test_a_run_that_kept_one_cannot_keep_several(tones, tmp_path):
+    one = BEST | {"average_best": 1, "steps": 2}
+    run_with(WERS, Trainer(config_of(tones, dev=str(tones), **one, **PLAIN), tmp_path))
+    with pytest.raises(ConfigError, match="best is of a run with average_best 1"):
+        Trainer(config_of(tones, dev=str(tones), **BEST, **PLAIN), tmp_path)
+
+
+def test_another_dev_begins_the_comparison_anew(tones, tmp_path):
+    other = tones.parent / "other.jsonl"
+    other.write_text("\n".join(tones.read_text().splitlines()[:3]))
+    one = BEST | {"average_best": 1}
+    first = Trainer(config_of(tones, dev=str(tones), **one | {"steps": 2}, **PLAIN), tmp_path)
+    run_with(WERS, first)
+    second = Trainer(config_of(tones, dev=str(other), **one | {"steps": 4}, **PLAIN), tmp_path)
+    weights = run_with(WERS, second)
+    found = load_checkpoint(tmp_path / "best").encoder.ctc.weight
+    torch.testing.assert_close(found, weights[3], atol=1e-3, rtol=1e-2)
+    assert second.best_wer == 0.5
+
+
+def test_kept_weights_that_somebody_deleted_are_not_missed(tones, tmp_path):
+    first = Trainer(config_of(tones, dev=str(tones), **BEST | {"steps": 5}, **PLAIN), tmp_path)
+    run_with(WERS, first)
+    shutil.rmtree(tmp_path / "kept" / "step-3")
+    (tmp_path / "best" / "model.safetensors").write_bytes(b"damaged")
+    last = Trainer(config_of(tones, dev=str(tones), **BEST, **PLAIN), tmp_path)
+    run_with(WERS, last)
+    assert load_checkpoint(tmp_path / "best").tokens.labels
 
 
 def kept(folder: Path) -> list[str]:
@@ -121,9 +160,9 @@ def test_best_is_the_mean_of_the_best_and_others_are_deleted(tones, tmp_path):
     expected = torch.stack([weights[step] for step in (2, 5, 6)]).mean(dim=0)
     found = load_checkpoint(tmp_path / "best").encoder.ctc.weight
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-2)  # kept in half precision
-    assert torch.equal(found, weights[-1]), "and that is what is evaluated at the end"
+    assert torch.equal(found, weights[MEAN]), "and that is what is evaluated at the end"
     last = metrics(tmp_path)[-1]
-    assert (last["step"], last["wer"], last["averaged"]) == (6, 0.4, 3)
+    assert (last["step"], last["wer"], last["averaged"], trainer.best_wer) == (6, 0.2, 3, 0.2)
     assert load_checkpoint(tmp_path / "kept" / "step-2").encoder.ctc.weight.tolist() == (
         weights[2].half().float().tolist()
     )

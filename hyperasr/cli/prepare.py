@@ -8,7 +8,7 @@ import typer
 from rich.progress import Progress
 
 from hyperasr.cli.options import Quiet
-from hyperasr.cli.terminal import FAILED, console, say
+from hyperasr.cli.terminal import FAILED, console, say, sigterm_is_ctrl_c
 from hyperasr.errors import ConfigError
 from hyperasr.files import replacing
 
@@ -47,7 +47,8 @@ def librispeech(
 
     Example: hyperasr prepare librispeech corpora/LibriSpeech -o manifests
     """
-    found = write_manifests(folder, output, subset, quiet)
+    with sigterm_is_ctrl_c():
+        found = write_manifests(folder, output, subset, quiet)
     for part in found:
         hours = part.seconds / 3600
         typer.echo(
@@ -77,6 +78,7 @@ def write_manifests(
                 say(problem)
             found.append(part)
     problems = [problem for part in found for problem in part.problems]
+    (output / "problems.txt").unlink(missing_ok=True)  # of before
     if problems:
         with replacing(output / "problems.txt") as partial:
             partial.write_text("\n".join([*problems, ""]), encoding="utf-8")

@@ -3,6 +3,8 @@
 import os
 import signal
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 from rich.console import Console
@@ -33,6 +35,20 @@ def end_at_next_interrupt(last_words: str = "") -> None:
         os._exit(INTERRUPTED)
 
     signal.signal(signal.SIGINT, end)
+
+
+@contextmanager
+def sigterm_is_ctrl_c() -> Iterator[None]:
+    """While there is nothing to save, SIGTERM ends a command as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def harmless(text: str) -> str:

@@ -1,6 +1,7 @@
 """`hyperasr train`: a new run, or more steps of a run that was stopped."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,14 +14,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hyperasr.cli.options import Device, Quiet, Threads
 from hyperasr.cli.prepare import write_manifests
-from hyperasr.cli.terminal import INTERRUPTED, console, nobody, say
-from hyperasr.errors import ConfigError, OutputError
+from hyperasr.cli.terminal import INTERRUPTED, console, nobody, say, sigterm_is_ctrl_c
+from hyperasr.errors import ConfigError, ManifestError, OutputError
 from hyperasr.files import ADVICE
+from hyperasr.manifest import read_manifest
 
 if TYPE_CHECKING:
     from hyperasr.train.config import TrainConfig
     from hyperasr.train.evaluate import Evaluation
     from hyperasr.train.loop import Progress as TrainProgress
+
+PASSED_ON = 1.0
+"""Seconds within which a second Ctrl-C may be the first one, passed on."""
 
 
 def train(
@@ -103,11 +108,12 @@ def train(
 
     device = runtime.choose_device(device)
     if librispeech is not None:
-        _prepare(librispeech, output / "manifests", device, quiet)
+        with sigterm_is_ctrl_c():
+            _prepare(librispeech, output / "manifests", device, quiet)
     bfloat16 = precision == "bfloat16" or (precision == "auto" and runtime.has_bfloat16(device))
     tell = nobody if quiet else say
     try:
-        with _terminated_is_interrupted():
+        with sigterm_is_ctrl_c():
             trainer = Trainer(
                 settings,
                 output,
@@ -118,13 +124,14 @@ def train(
                 tensorboard=tensorboard,
             )
         begun = trainer.step
-        with _stop_on_signal() as stopped, _train_bar(quiet or not trainer.workers.leads) as report:
+        silent = quiet or not trainer.workers.leads
+        with _stop_on_signal(nobody if silent else say) as stopped, _train_bar(silent) as report:
             result = trainer.run(report, stopped)
     except OSError as error:
         where, reason = error.filename or output, error.strerror or str(error)
         advice = ADVICE.get(error.errno or 0, "choose another folder")
         raise OutputError(f"{where}: {reason.lower()}; {advice}") from error
-    if stopped():
+    if stopped() and not trainer.finished():
         say(f"stopped at step {trainer.step}; the same command goes on from there")
         raise typer.Exit(INTERRUPTED)
     if not trainer.workers.leads:
@@ -171,38 +178,43 @@ def _subsets(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _prepare(folder: Path, manifests: Path, device: str, quiet: bool) -> None:
-    """Write the manifests that are not there yet."""
+    """Write the manifests that are not there yet, or are of another folder."""
     from hyperasr.train.parallel import Workers
 
     workers = Workers.join(device)
     trains, devs = _subsets(folder)
-    missing = [n for n in (*trains, *devs) if not (manifests / f"{n}.jsonl").exists()]
+    names = [*trains, *devs]
+    missing = [name for name in names if not _is_of(manifests / f"{name}.jsonl", folder)]
+    if len(missing) < len(names) and workers.leads and not quiet:
+        say(f"{manifests}: taken as they are; delete them where {folder} has changed")
     if missing and workers.leads:
         write_manifests(folder, manifests, missing, quiet)
     workers.gather(None)  # the others wait
 
 
-@contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """While there is nothing to save yet, SIGTERM ends the command as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _is_of(manifest: Path, folder: Path) -> bool:
+    """Whether this is a manifest of recordings in `folder`."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        first = read_manifest(manifest)[0].audio
+    except ManifestError:
+        return False
+    return first.resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a question that the loop asks after every step."""
-    told: list[int] = []
+def _stop_on_signal(tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a question that the loop asks after every step.
+
+    Ctrl-C once more ends at once; torchrun passes the first one on within a moment.
+    """
+    told: list[float] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+        told.append(time.monotonic())
+        if len(told) == 1:
+            tell("stops after this step; Ctrl-C once more ends at once, at the last saved state")
+        elif number == signal.SIGINT and told[-1] - told[0] > PASSED_ON:
+            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

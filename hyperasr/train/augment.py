@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from hyperasr.audio import SAMPLE_RATE as RATE
+from hyperasr.features import LogMel, mel_edges
 from hyperasr.train.config import TrainConfig
 
 
@@ -91,6 +92,14 @@ def add_background(waveform: Tensor, seed: int) -> Tensor:
         return waveform
     distance = torch.tensor(np.random.default_rng(seed).uniform(5.0, 30.0), dtype=torch.float32)
     return torchaudio.functional.add_noise(waveform, noise, distance)
+
+
+def warp(features: Tensor, known: LogMel, width: float, generator: Generator) -> Tensor:
+    """Normalised features (B, T, M) as of other throats; it is loudness that is warped."""
+    decibels = features * known.std + known.mean
+    centres = mel_edges(known.config)[1:-1]
+    decibels = warp_frequency(decibels, centres, width, generator)
+    return (decibels - known.mean) / known.std.clamp(min=1e-10)
 
 
 def warp_frequency(features: Tensor, centres: Tensor, width: float, generator: Generator) -> Tensor:

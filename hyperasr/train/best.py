@@ -46,5 +46,14 @@ class Best:
                 shutil.rmtree(path)
 
     def write_mean(self, folder: Path) -> None:
-        """Write a checkpoint whose weights are the means of those of the best."""
-        average([self.folder / kept.name for kept in self.kept], folder)
+        """Write a checkpoint whose weights are the means of those of the best that are there."""
+        average(self._folders(), folder)
+
+    def write_first(self, folder: Path) -> None:
+        """Write the best of them alone."""
+        average(self._folders()[:1], folder)
+
+    def _folders(self) -> list[Path]:
+        """Of the best, without those that somebody has deleted."""
+        folders = [self.folder / kept.name for kept in self.kept]
+        return [folder for folder in folders if folder.is_dir()] or folders

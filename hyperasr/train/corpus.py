@@ -11,7 +11,10 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from torch import Tensor
 
 from hyperasr import audio
 from hyperasr.errors import AudioError, ConfigError, ManifestError
+from hyperasr.files import replacing
 from hyperasr.manifest import Utterance, read_manifest
 
 TOLD = 10
@@ -28,6 +32,7 @@ TOLERANCE = 0.1
 """Seconds, or share, that a recording may be longer or shorter than its manifest says."""
 
 Samples = NDArray[np.int16]
+_NOTHING: Samples = np.zeros(0, np.int16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +66,15 @@ def load_corpus(
     Recordings that cannot be read, or are not as long as stated, are reported through `warn`;
     the former are left out. Raises ManifestError when none is left.
     """
-    held = cached = _open_cache(utterances, cache) if cache else None
+    held = _open_cache(utterances, cache) if cache else None
     if held is None:
-        held = _decode_all(utterances)
+        held = _fill_cache(utterances, cache) if cache else _decode_into_memory(utterances)
     for failure in held.failures[:TOLD]:
         warn(f"{failure}; left out")
     if len(held.failures) > TOLD:
         warn(f"{len(held.failures) - TOLD} more recordings cannot be read; left out")
     if len(held.failures) == len(utterances):
         raise ManifestError(f"{manifest}: none of the recordings can be read")
-    if cache and cached is None:
-        _write_cache(utterances, held, cache)
-        held = _open_cache(utterances, cache) or held
     return _corpus(utterances, held, warn)
 
 
@@ -81,31 +83,36 @@ class _Held:
     """What a list of recordings holds."""
 
     samples: Samples
+    """Of all files, each in turn as the first utterance names it."""
     lengths: list[int]
-    """Samples of each recording; -1 where it could not be read."""
+    """Samples of each utterance; -1 where it could not be read."""
     failures: list[str]
     """A line about each of those."""
 
 
 def _corpus(utterances: Sequence[Utterance], held: _Held, warn: Callable[[str], None]) -> Corpus:
     """The utterances that could be read, each as long as it is."""
-    kept: list[Utterance] = []
-    spans: list[tuple[int, int]] = []
+    spans: dict[int, tuple[int, int]] = {}
     wrong: list[str] = []
     begin = 0
-    for utterance, length in zip(utterances, held.lengths, strict=True):
+    for index in chain.from_iterable(_by_file(utterances)):
+        utterance, length = utterances[index], held.lengths[index]
         if length < 0:
             continue
         stated, seconds = utterance.duration, length / audio.SAMPLE_RATE
         if abs(seconds - stated) > TOLERANCE * max(1.0, stated):
-            wrong.append(f"{utterance.audio} lasts {seconds:.2f} s, not {stated:.2f} s")
-        kept.append(replace(utterance, duration=seconds))
-        spans.append((begin, begin + length))
+            piece = f", from {utterance.offset:g} s on," if utterance.piece else ""
+            wrong.append(f"{utterance.audio}{piece} lasts {seconds:.2f} s, not {stated:.2f} s")
+        spans[index] = (begin, begin + length)
         begin += length
+    kept = [
+        replace(utterances[index], duration=(end - begin) / audio.SAMPLE_RATE)
+        for index, (begin, end) in sorted(spans.items())
+    ]
     if wrong:
         more = f", and {len(wrong) - 1} more are wrong about theirs" if len(wrong) > 1 else ""
         warn(f"{wrong[0]}, as its manifest says{more}: what they hold counts")
-    return Corpus(tuple(kept), held.samples, tuple(spans))
+    return Corpus(tuple(kept), held.samples, tuple(spans[index] for index in sorted(spans)))
 
 
 def load_dev(
@@ -125,54 +132,63 @@ def load_dev(
     return found
 
 
-def _decode_all(utterances: Sequence[Utterance]) -> _Held:
-    """Read every recording; a file that several utterances are pieces of once."""
-    recordings: dict[Path, list[int]] = {}
+def _by_file(utterances: Sequence[Utterance]) -> list[list[int]]:
+    """Which utterances are of one file, in the order in which the files are named."""
+    found: dict[Path, list[int]] = {}
     for index, utterance in enumerate(utterances):
-        recordings.setdefault(utterance.audio, []).append(index)
-    found: dict[int, Samples] = {}
-    failed: dict[int, str] = {}
+        found.setdefault(utterance.audio, []).append(index)
+    return list(found.values())
+
+
+def _decode_into(file: IO[bytes], utterances: Sequence[Utterance]) -> tuple[list[int], list[str]]:
+    """Write the samples of every recording; returns the lengths and failures of `_Held`."""
+    lengths, failures = [-1] * len(utterances), {}
+    files = _by_file(utterances)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # libsndfile works outside the GIL
-        members = [[utterances[index] for index in indices] for indices in recordings.values()]
-        decoded = pool.map(_decode, members)
-        for indices, pieces in zip(recordings.values(), decoded, strict=True):
-            for index, piece in zip(indices, pieces, strict=True):
+        decoded = pool.map(_decode, ([utterances[index] for index in one] for one in files))
+        for one, pieces in zip(files, decoded, strict=True):
+            for index, piece in zip(one, pieces, strict=True):
                 if isinstance(piece, AudioError):
-                    failed[index] = f"{utterances[index].audio}: {piece}"
+                    failures[index] = f"{utterances[index].audio}: {piece}"
                 else:
-                    found[index] = piece
-    samples = np.concatenate([np.zeros(0, np.int16), *(found[index] for index in sorted(found))])
-    lengths = [len(found[i]) if i in found else -1 for i in range(len(utterances))]
-    return _Held(samples, lengths, [failed[index] for index in sorted(failed)])
+                    lengths[index] = len(piece)
+                    file.write(piece.data)
+    return lengths, [failures[index] for index in sorted(failures)]
+
+
+def _decode_into_memory(utterances: Sequence[Utterance]) -> _Held:
+    memory = BytesIO()
+    lengths, failures = _decode_into(memory, utterances)
+    return _Held(np.frombuffer(memory.getbuffer(), np.int16), lengths, failures)
 
 
 def _decode(members: list[Utterance]) -> Sequence[Samples | AudioError]:
-    """The utterances of one file: pieces of it, unless all mean the whole."""
+    """The utterances of one file: all of it, or the pieces that offsets state."""
     try:
         blocks = audio.blocks(members[0].audio)
         samples = np.concatenate([(b.clip(-1, 1) * 32767).round().astype(np.int16) for b in blocks])
     except AudioError as error:
         return [error] * len(members)
-    if members[0].offset == 0 and len({(u.offset, u.duration) for u in members}) == 1:
-        return [samples] * len(members)
-    return [_piece(samples, utterance) for utterance in members]
+    return [_piece(samples, utterance) if utterance.piece else samples for utterance in members]
 
 
 def _piece(samples: Samples, utterance: Utterance) -> Samples | AudioError:
     begin = round(utterance.offset * audio.SAMPLE_RATE)
     piece = samples[begin : begin + max(1, round(utterance.duration * audio.SAMPLE_RATE))]
     if len(piece):
-        return piece.copy()  # the rest of the file can go
+        return piece
     seconds = len(samples) / audio.SAMPLE_RATE
     return AudioError(f"lasts {seconds:.1f} s, so nothing begins at {utterance.offset:g} s")
 
 
 def _cache_file(utterances: Sequence[Utterance], cache: Path) -> Path:
-    pieces = (
-        f"{u.audio.resolve()} {_version(u.audio)} {u.offset} {u.duration}" for u in utterances
-    )
+    pieces = (f"{u.audio.resolve()} {_version(u.audio)} {_place(u)}" for u in utterances)
     digest = hashlib.sha256("\n".join(pieces).encode()).hexdigest()
     return cache / f"waveforms-{digest[:16]}.s16"
+
+
+def _place(utterance: Utterance) -> str:
+    return f"{utterance.offset} {utterance.duration}" if utterance.piece else "whole"
 
 
 def _version(path: Path) -> str:
@@ -205,11 +221,15 @@ def _open_cache(utterances: Sequence[Utterance], cache: Path) -> _Held | None:
     return _Held(np.memmap(path, dtype=np.int16, mode="r"), lengths, failures)
 
 
-def _write_cache(utterances: Sequence[Utterance], held: _Held, cache: Path) -> None:
-    cache.mkdir(parents=True, exist_ok=True)
+def _fill_cache(utterances: Sequence[Utterance], cache: Path) -> _Held:
+    """Decode into the cache, one file after the other: it may be larger than memory.
+
+    Raises OutputError when there is no room.
+    """
     path = _cache_file(utterances, cache)
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # workers may all write it
-    held.samples.tofile(partial)
-    partial.replace(path)
-    partial.write_text(json.dumps(held.lengths), encoding="utf-8")
-    partial.replace(path.with_suffix(".json"))
+    with replacing(path) as partial, partial.open("wb") as file:  # workers may all write it
+        lengths, failures = _decode_into(file, utterances)
+    with replacing(path.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(lengths), encoding="utf-8")
+    found = _open_cache(utterances, cache)
+    return replace(found, failures=failures) if found else _Held(_NOTHING, lengths, failures)

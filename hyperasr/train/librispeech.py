@@ -57,12 +57,15 @@ class _Line:
 def find_subsets(folder: Path) -> dict[str, Path]:
     """The subsets in a folder, or in the LibriSpeech folder in it, by name.
 
-    Raises ManifestError when there is none.
+    Raises ManifestError when there is none, or one that may not be looked into.
     """
     for root in (folder, folder / "LibriSpeech"):
+        inside = [] if _closed(root) or not root.is_dir() else sorted(root.iterdir())
+        if closed := next(filter(_closed, (root, *inside)), None):
+            raise ManifestError(f"{closed}: may not be looked into: change its permissions")
         found = {
             path.name: path
-            for path in (sorted(root.iterdir()) if root.is_dir() else ())
+            for path in inside
             if path.is_dir() and next(path.glob(TRANSCRIPTS), None) is not None
         }
         if found:
@@ -113,7 +116,11 @@ def count_utterances(subsets: Iterable[Path]) -> int:
 def _read_transcripts(folder: Path) -> tuple[list[_Line], list[str]]:
     """The lines of all transcripts of a subset, and what is wrong with the rest."""
     lines: list[_Line] = []
-    problems: list[str] = []
+    problems = [
+        f"{path}: may not be looked into: change its permissions"
+        for path in sorted([*folder.glob("*"), *folder.glob("*/*")])
+        if _closed(path)
+    ]
     for path in sorted(folder.glob(TRANSCRIPTS)):
         try:
             content = path.read_text(encoding="utf-8")
@@ -131,11 +138,22 @@ def _read_transcripts(folder: Path) -> tuple[list[_Line], list[str]]:
     return lines, problems
 
 
+def _closed(folder: Path) -> bool:
+    """Whether this is a folder whose files cannot be seen; `glob` says nothing of such."""
+    try:
+        return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
+    except PermissionError:  # the folder around it is closed, and told itself
+        return False
+
+
 def _check(line: _Line) -> Spoken | str:
     """What can be trained on, or why it cannot."""
     folder = line.transcript.parent
     places = [folder / f"{line.id}{suffix}" for suffix in AUDIO]
-    path = next((place for place in places if place.is_file()), None)
+    try:
+        path = next((place for place in places if place.is_file()), None)
+    except OSError as error:  # a name too long, where the ends of lines were lost
+        return f"{line.transcript}: {line.id[:20]}...: {error.strerror}"
     if path is None:
         return f"{places[0]}: no such file, but a text in {line.transcript.name}"
     text = normalise(line.text, ENGLISH)
@@ -171,4 +189,4 @@ def _write(path: Path, utterances: Iterable[Spoken], source: str) -> None:
                 "speaker": spoken.speaker,
                 "source": source,
             }
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            file.write(json.dumps(entry) + "\n")  # ASCII: names of files may be no UTF-8

@@ -14,8 +14,10 @@ Every random choice follows from the seed, the epoch and the step, so a run that
 resumed computes what an uninterrupted one would have.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,13 +26,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from hyperasr.checkpoint import Checkpoint, check_replaceable, load_checkpoint
+from hyperasr.checkpoint import Checkpoint, load_checkpoint
 from hyperasr.encoder import Encoder
 from hyperasr.errors import ConfigError, HyperAsrError, OutputError
-from hyperasr.features import mel_edges
 from hyperasr.manifest import read_manifest
 from hyperasr.train import metrics
-from hyperasr.train.augment import spec_augment, warp_frequency
+from hyperasr.train.augment import spec_augment, warp
 from hyperasr.train.batches import (
     Batch,
     Pick,
@@ -49,13 +50,13 @@ from hyperasr.train.parallel import Workers
 from hyperasr.train.phones import Pronunciations
 from hyperasr.train.schedule import learning_rate
 from hyperasr.train.state import (
-    SIZES,
     changed_settings,
-    load_state,
+    resume,
     save_settings,
     save_state,
+    take_folder,
 )
-from hyperasr.train.usable import learnable, worth_reading
+from hyperasr.train.usable import learnable, of_speakers, worth_reading
 from hyperasr.train.vocabulary import build_tokens
 
 REPORT_STEPS = 20
@@ -115,13 +116,14 @@ class Trainer:
         self.device = torch.device(device)
         utterances = [u for m in config.manifests for u in read_manifest(Path(m))]
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("checkpoint", "best"):
-            check_replaceable(folder / name)
+        self.unlock: Callable[[], object] = lambda: None
+        if self.workers.leads:
+            self.unlock = weakref.finalize(self, os.close, take_folder(folder))
         texts = (utterance.text for utterance in utterances)
         base = load_checkpoint(config.init) if config.init else None
         known = base.tokens if base else None
         self.tokens = build_tokens(config, texts, folder, self.workers, known)
-        worth = worth_reading(utterances, config, self.tokens, self.say)
+        worth = worth_reading(utterances, self.tokens, self.say)
 
         def decode() -> tuple[Corpus | None, Corpus]:
             dev, normalise = config.dev and Path(config.dev), self.tokens.normalise
@@ -132,7 +134,7 @@ class Trainer:
 
         self.dev, corpus = self.workers.in_turn(decode) if cache else decode()
         self.corpus = learnable(corpus, config, self.tokens, self.say)
-        self.first = self._first_speakers()
+        self.first = of_speakers(self.corpus, config.first_speakers)
         self.phones = Pronunciations(Path(config.phones)) if config.phones else None
         phones = len(self.phones.ids) if self.phones else 0
         self.learner = Learner(
@@ -164,7 +166,7 @@ class Trainer:
             while not self.stopped:
                 if self._due():
                     last = self._evaluate(report)
-                if self._finished():
+                if self.finished():
                     break
                 for progress in self._steps(self._plan(), stop):
                     self._log(asdict(progress))
@@ -173,9 +175,10 @@ class Trainer:
         finally:
             if self.board is not None:
                 self.board.close()
+            self.unlock()
         return last
 
-    def _finished(self) -> bool:
+    def finished(self) -> bool:
         """Whether all steps, or all passes over the data, are made."""
         config = self.config
         return self.epoch >= config.epochs if config.epochs else self.step >= config.steps
@@ -185,7 +188,7 @@ class Trainer:
         if self.step == self.evaluated:
             return False
         every = self.config.epoch_steps
-        return self._finished() or (self.step % every == 0 if every else self.position == 0)
+        return self.finished() or (self.step % every == 0 if every else self.position == 0)
 
     def _steps(self, plan: list[list[Pick]], stop: Callable[[], bool]) -> Iterator[Progress]:
         """Train on the batches that are left of this epoch, until the next evaluation."""
@@ -268,7 +271,7 @@ class Trainer:
             features, frames = self.learner.features(waveforms, lengths)
             if not self._warming():
                 if config.warp_range:
-                    features = self._warped(features, generator)
+                    features = warp(features, self.learner.features, config.warp_range, generator)
                 if config.consistency:  # the same features twice, which the masks tell apart
                     batch = batch.twice()
                     features, frames = features.repeat(2, 1, 1), frames.repeat(2)
@@ -292,14 +295,6 @@ class Trainer:
         self.learner.update(learning_rate(config, self.step))
         return StepLosses(*told)
 
-    def _warped(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Normalised features (B, T, M) as of other throats; it is loudness that is warped."""
-        known = self.learner.features
-        decibels = features * known.std + known.mean
-        centres = mel_edges(known.config)[1:-1]
-        decibels = warp_frequency(decibels, centres, self.config.warp_range, generator)
-        return (decibels - known.mean) / known.std.clamp(min=1e-10)
-
     # -- evaluation -----------------------------------------------------------------------
 
     def _evaluate(self, report: Callable[[Progress | Evaluation], None]) -> Evaluation | None:
@@ -313,7 +308,7 @@ class Trainer:
                 self.learner.save(self.folder / "checkpoint")
             if found is not None:
                 self._keep(found)
-                if self._finished() and len(self.best.kept) > 1:
+                if self.finished() and len(self.best.kept) > 1:
                     found = self._evaluate_mean(report)
         except (HyperAsrError, OSError):
             with suppress(OutputError):
@@ -338,11 +333,16 @@ class Trainer:
 
     def _evaluate_mean(self, report: Callable[[Progress | Evaluation], None]) -> Evaluation:
         """WER of best/, the mean of several."""
+        if self.workers.leads:
+            self.best.write_mean(self.folder / "best")
         self.workers.gather(None)  # the others wait until it is written
         encoder = load_checkpoint(self.folder / "best").encoder.to(self.device)
         found = self._score_dev(encoder, cast(Corpus, self.dev))
         found = replace(found, averaged=len(self.best.kept))
         self._tell(found, report)
+        if found.wer > self.best.kept[0].wer and self.workers.leads:
+            self.best.write_first(self.folder / "best")
+        self.best_wer = min(found.wer, self.best.kept[0].wer)
         return found
 
     def _tell(self, found: Evaluation, report: Callable[[Progress | Evaluation], None]) -> None:
@@ -383,24 +383,31 @@ class Trainer:
     def _resume(self) -> bool:
         """Go on from the state in the folder, if there is one."""
         changes = changed_settings(self.folder, self.config)
-        try:
-            numbers = load_state(self.folder, self.learner.parts(), self.device, self.tokens.labels)
-        except ConfigError as error:
-            others = changed_settings(self.folder, self.config, SIZES)
-            if not others:
-                raise
-            raise ConfigError(f"{error}, or set back what is not as it was: {others}") from error
+        labels = self.tokens.labels
+        numbers = resume(self.folder, self.learner.parts(), self.device, labels, self.config)
         for name in NUMBERS if numbers else ():
             setattr(self, name, numbers[name])
-        if self.config.average_best > 1:
-            self.best.kept = [Kept(*kept) for kept in numbers.get("kept", ())]
         if numbers:
+            self._go_on(numbers.get("kept", ()))
             self.say(f"{self.folder}: resuming at step {self.step}")
         if numbers and changes:
             self.say(f"{self.folder}: goes on with other settings: {changes}")
         if self.workers.leads:
             metrics.forget_later(self.folder, self.step, self.evaluated)
         return bool(numbers)
+
+    def _go_on(self, kept: Sequence[tuple[float, int]]) -> None:
+        """See which weights are still the best."""
+        if self.config.average_best > 1:
+            self.best.kept = [Kept(*one) for one in kept]
+        gone = not (self.folder / "best").exists()
+        if gone or changed_settings(self.folder, self.config, ("dev",)):
+            self.best.kept, self.best_wer = [], float("inf")  # other figures do not compare
+        if self.config.average_best > 1 and not self.best.kept and self.best_wer < float("inf"):
+            raise ConfigError(
+                f"{self.folder / 'best'} is of a run with average_best 1: set it back or choose "
+                "another folder"
+            )
 
     def _log(self, entry: dict[str, Any]) -> None:
         if self.workers.leads:
@@ -428,15 +435,6 @@ class Trainer:
             gain_range=config.gain_range,
         )
         return place(plan, config, self.epoch)
-
-    def _first_speakers(self) -> list[int]:
-        names = set(self.config.first_speakers)
-        speakers = {utterance.speaker for utterance in self.corpus.utterances}
-        if names - speakers:
-            raise ConfigError(
-                f"train: first_speakers not in the manifests: {', '.join(sorted(names - speakers))}"
-            )
-        return [i for i, u in enumerate(self.corpus.utterances) if u.speaker in names]
 
 
 def _mean(values: list[float]) -> float:

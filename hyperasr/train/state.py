@@ -5,7 +5,10 @@ settings.json   what was asked for
 """
 
 import dataclasses
+import errno
 import json
+import os
+import shutil
 from collections.abc import Container, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,13 +17,17 @@ from typing import Any, Protocol
 
 import torch
 
+from hyperasr.checkpoint import check_replaceable, tidy
 from hyperasr.errors import ConfigError
 from hyperasr.files import replacing
 from hyperasr.tokens import SENTENCEPIECE_FILE
+from hyperasr.train.best import FOLDER as KEPT_FOLDER
 from hyperasr.train.config import TrainConfig
 
 STATE_FILE = "state.pt"
 SETTINGS_FILE = "settings.json"
+LOCK_FILE = ".lock"
+CHECKPOINTS = "checkpoint", "best"
 SHOWN = 40
 """Characters of a setting that are told; paths may be long."""
 SIZES = frozenset(
@@ -52,6 +59,39 @@ class Part(Protocol):
         """Remember what another one did."""
 
 
+def take_folder(folder: Path) -> int:
+    """Lock a run's folder and tidy what a killed process left; os.close the result to unlock it.
+
+    Raises ConfigError when another run is at work in it, OutputError when something else is there.
+    """
+    for name in CHECKPOINTS:
+        check_replaceable(folder / name)
+    lock = os.open(folder / LOCK_FILE, os.O_WRONLY | os.O_CREAT)
+    _lock(lock, folder)
+    for name in CHECKPOINTS:
+        tidy(folder / name)
+    for partial in folder.glob(".hyperasr-*.part"):
+        partial.unlink()
+    for partial in (folder / KEPT_FOLDER).glob(".step-*"):
+        shutil.rmtree(partial)
+    return lock
+
+
+def _lock(file: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # on Windows two runs in one folder are not noticed
+        return
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):  # others: this disk knows no locks
+            os.close(file)
+            raise ConfigError(
+                f"{folder}: another run is at work in this folder: end it or choose another"
+            ) from error
+
+
 def save_state(folder: Path, numbers: Mapping[str, Any], parts: Mapping[str, Part]) -> None:
     """Replace the state in `folder`; if that fails, the one before stays.
 
@@ -64,13 +104,35 @@ def save_state(folder: Path, numbers: Mapping[str, Any], parts: Mapping[str, Par
         partial.write_bytes(blob.getbuffer())
 
 
-def load_state(
-    folder: Path, parts: Mapping[str, Part], device: torch.device, labels: Sequence[str]
+def resume(
+    folder: Path,
+    parts: Mapping[str, Part],
+    device: torch.device,
+    labels: Sequence[str],
+    config: TrainConfig,
 ) -> dict[str, Any]:
     """Fill `parts` from the state in `folder`; returns its numbers, none if there is no state.
 
-    Raises ConfigError when it is damaged or of another model, or its tokens are not `labels`.
+    Raises ConfigError when it is damaged or of another model, its tokens are not `labels`, or it
+    began from another checkpoint.
     """
+    try:
+        numbers = _load_state(folder, parts, device, labels)
+    except ConfigError as error:
+        others = changed_settings(folder, config, SIZES)
+        if not others:
+            raise
+        raise ConfigError(f"{error}, or set back what is not as it was: {others}") from error
+    if numbers and (began := changed_settings(folder, config, ("init",))):
+        raise ConfigError(
+            f"{folder} began otherwise: {began}: set it back or choose another folder"
+        )
+    return numbers
+
+
+def _load_state(
+    folder: Path, parts: Mapping[str, Part], device: torch.device, labels: Sequence[str]
+) -> dict[str, Any]:
     path = folder / STATE_FILE
     if not path.exists():
         return {}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from hyperasr.errors import ManifestError
+from hyperasr.errors import ConfigError, ManifestError
 from hyperasr.manifest import Utterance
 from hyperasr.tokens import Tokens
 from hyperasr.train.config import TrainConfig
@@ -14,23 +14,16 @@ FRAME = 0.04
 
 
 def worth_reading(
-    utterances: Sequence[Utterance],
-    config: TrainConfig,
-    tokens: Tokens,
-    say: Callable[[str], None],
+    utterances: Sequence[Utterance], tokens: Tokens, say: Callable[[str], None]
 ) -> list[Utterance]:
-    """Those that have a text and are, as stated, no longer than a batch may hold.
+    """Those that have a text.
 
     Raises ManifestError when there are none.
     """
     spelled = [utterance for utterance in utterances if tokens.encode(utterance.text)]
-    short = [u for u in spelled if u.duration <= config.max_utterance]
-    reasons = {
-        "without text in the model's letters (letters adds some)": len(utterances) - len(spelled),
-        f"longer than {config.max_utterance:g} s (max_utterance)": len(spelled) - len(short),
-    }
-    _tell(len(utterances), reasons, say)
-    return short
+    without = "without text in the model's letters (letters adds some)"
+    _tell(len(utterances), {without: len(utterances) - len(spelled)}, say)
+    return spelled
 
 
 def learnable(
@@ -50,6 +43,19 @@ def learnable(
     }
     _tell(len(long), reasons, say)
     return corpus if len(kept) == len(long) else corpus.only(kept)
+
+
+def of_speakers(corpus: Corpus, names: Sequence[str]) -> list[int]:
+    """The utterances of these speakers.
+
+    Raises ConfigError when there is a name that nobody has.
+    """
+    unknown = set(names) - {utterance.speaker for utterance in corpus.utterances}
+    if unknown:
+        raise ConfigError(
+            f"train: first_speakers not in the manifests: {', '.join(sorted(unknown))}"
+        )
+    return [i for i, utterance in enumerate(corpus.utterances) if utterance.speaker in names]
 
 
 def frames(ids: Sequence[int]) -> int:

@@ -49,7 +49,10 @@ def build_tokens(
     if workers.leads:
         try:
             if not path.exists() and (folder / STATE_FILE).exists():
-                raise ConfigError(f"{path} is gone, whose subwords the run learnt: put it back")
+                raise ConfigError(
+                    f"{path} is not there, whose subwords the run learnt: put it back, or set "
+                    "vocab_size back"
+                )
             model = path.read_bytes() if path.exists() else learn(vocab_size, texts, alphabet)
         except ConfigError as error:  # which the others wait to hear
             model = str(error)
@@ -79,7 +82,8 @@ def extend(base: Tokens, config: TrainConfig) -> Tokens:
         )
     if isinstance(base, CharTokens):
         return CharTokens(add_letters(base.alphabet, config.letters))
-    if any(not base.encode(letter) for letter in config.letters):
+    letters = "".join(config.letters.split()).lower()
+    if any(base.normalise(letter).lower() != letter for letter in letters):
         raise ConfigError(
             f"train: the subwords of {config.init} cannot be extended: leave letters away"
         )
