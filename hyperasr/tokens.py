@@ -46,7 +46,9 @@ class CharTokens:
 
     def __init__(self, alphabet: str = ENGLISH):
         if len(set(alphabet)) != len(alphabet) or " " not in alphabet:
-            raise CheckpointError("a character vocabulary needs distinct letters and a space")
+            raise CheckpointError(
+                f"a vocabulary has distinct letters and a space, not {alphabet!r}"
+            )
         self.alphabet = alphabet
         self._ids = {letter: number for number, letter in enumerate(alphabet, start=1)}
 
@@ -76,15 +78,20 @@ class CharTokens:
 
 
 class SentencePieceTokens:
-    """Subwords of a sentencepiece model whose id 0 (unk or pad) serves as the CTC blank."""
+    """Subwords of a sentencepiece model whose id 0 (unk or pad) serves as the CTC blank.
 
-    def __init__(self, model: bytes):
+    `name` is the file, for messages.
+    """
+
+    def __init__(self, model: bytes, name: Path | str = SENTENCEPIECE_FILE):
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
         except RuntimeError as error:
-            raise CheckpointError(f"{SENTENCEPIECE_FILE} is not a sentencepiece model") from error
+            raise CheckpointError(
+                f"{name} is not a sentencepiece model: put the right one there"
+            ) from error
         pieces = [self._processor.IdToPiece(i) for i in range(len(self._processor))]
         self._labels = ("", *pieces[1:])
         letters = {c for i, piece in enumerate(pieces) if self._spells(i) for c in piece}
@@ -157,10 +164,13 @@ def load_tokens(config: dict[str, Any], folder: Path) -> Tokens:
     """
     kind = config.get("type") if isinstance(config, dict) else None
     if kind == "characters" and isinstance(config.get("alphabet"), str):
-        return CharTokens(config["alphabet"])
+        try:
+            return CharTokens(config["alphabet"])
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}/config.json: {error}") from error
     if kind == "sentencepiece":
         path = folder / SENTENCEPIECE_FILE
         if not path.is_file():
             raise CheckpointError(f"{folder} lacks {SENTENCEPIECE_FILE}")
-        return SentencePieceTokens(path.read_bytes())
+        return SentencePieceTokens(path.read_bytes(), path)
     raise CheckpointError(f"{folder}/config.json describes no known vocabulary: {config!r}")

@@ -59,7 +59,7 @@ def build_tokens(
     model = workers.gather(model)[0]
     if isinstance(model, str):
         raise ConfigError(model)
-    tokens = SentencePieceTokens(model)
+    tokens = SentencePieceTokens(model, path)
     if len(tokens.labels) != vocab_size:
         raise ConfigError(
             f"{path} has {len(tokens.labels)} tokens, not vocab_size={vocab_size}: "
