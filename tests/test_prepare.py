@@ -113,10 +113,13 @@ def test_a_transcript_that_is_damaged_is_named(tmp_path):
     assert any("85-2.trans.txt: cannot be read" in problem for problem in problems)
 
 
-def test_nothing_usable_is_an_error_with_the_first_reason(tmp_path):
-    corpus(tmp_path, {"84-1-0000": "12"})
-    with pytest.raises(ManifestError, match=r"none of its .*84-1-0000.flac: its text has 1 2"):
-        prepared(tmp_path)
+def test_nothing_usable_in_a_subset_is_its_first_problem_and_no_manifest(tmp_path):
+    folder = corpus(tmp_path, {"84-1-0000": "12"})
+    (subset,) = prepare(find_subsets(tmp_path), tmp_path / "out")
+    assert (subset.utterances, subset.manifest.exists()) == (0, False)
+    nothing, reason = subset.problems
+    assert nothing == f"{folder}: none of its recordings can be used"
+    assert "84-1-0000.flac: its text has 1 2" in reason
 
 
 # -- the command --------------------------------------------------------------------------
@@ -197,6 +200,19 @@ def test_another_corpus_is_prepared_anew_and_the_same_is_told(tmp_path):
     assert said == [False, True, False]
     manifest = tmp_path / "run" / "manifests" / "train-clean-100.jsonl"
     assert all(u.audio.is_relative_to(tmp_path / "two") for u in read_manifest(manifest))
+
+
+def test_a_subset_with_nothing_in_it_does_not_stop_the_others(tmp_path):
+    corpus(tmp_path, SAID)
+    corpus(tmp_path, {"84-1-0000": "12"}, "dev-clean")
+    result = run("prepare", "librispeech", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"{tmp_path / 'out' / 'train-clean-100.jsonl'}: 3 utterances")
+    assert "dev-clean: none of its recordings can be used" in result.stderr
+    only = run("prepare", "librispeech", tmp_path, "-o", tmp_path / "o", "--subset", "dev-clean")
+    assert isinstance(only.exception, ManifestError)
+    assert "none of its recordings can be used" in str(only.exception)
+    assert "84-1-0000" in (tmp_path / "o" / "problems.txt").read_text()
 
 
 def test_the_list_of_problems_is_of_this_time(tmp_path):

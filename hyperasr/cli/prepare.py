@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from hyperasr.cli.options import Quiet
 from hyperasr.cli.terminal import FAILED, console, say, sigterm_is_ctrl_c
-from hyperasr.errors import ConfigError
+from hyperasr.errors import ConfigError, ManifestError
 from hyperasr.files import replacing
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def librispeech(
     """
     with sigterm_is_ctrl_c():
         found = write_manifests(folder, output, subset, quiet)
-    for part in found:
+    for part in (part for part in found if part.utterances):
         hours = part.seconds / 3600
         typer.echo(
             f"{part.manifest}: {part.utterances:,} utterances, {hours:.1f} h, "
@@ -83,4 +83,6 @@ def write_manifests(
         with replacing(output / "problems.txt") as partial:
             partial.write_text("\n".join([*problems, ""]), encoding="utf-8")
         say(f"{len(problems)} left out: see {output / 'problems.txt'}")
+    if not any(part.utterances for part in found):
+        raise ManifestError(f"{folder}: none of its recordings can be used")
     return found

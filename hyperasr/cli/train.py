@@ -132,7 +132,8 @@ def train(
         advice = ADVICE.get(error.errno or 0, "choose another folder")
         raise OutputError(f"{where}: {reason.lower()}; {advice}") from error
     if stopped() and not trainer.finished():
-        say(f"stopped at step {trainer.step}; the same command goes on from there")
+        if trainer.workers.leads:
+            say(f"stopped at step {trainer.step}; the same command goes on from there")
         raise typer.Exit(INTERRUPTED)
     if not trainer.workers.leads:
         return

@@ -80,7 +80,7 @@ def prepare(
 ) -> Iterator[Subset]:
     """Write OUTPUT/NAME.jsonl for each subset in turn; `advance` is called at every utterance.
 
-    Raises ManifestError when a subset has nothing to train on.
+    None is written of a subset that has nothing to train on, which is the first of its problems.
     """
     for name, folder in subsets.items():
         lines, problems = _read_transcripts(folder)
@@ -93,11 +93,11 @@ def prepare(
                 else:
                     problems.append(found)
         problems += _without_text(folder, lines)
-        if not good:
-            first = f": {problems[0]}" if problems else ""
-            raise ManifestError(f"{folder}: none of its recordings can be used{first}")
         manifest = output / f"{name}.jsonl"
-        _write(manifest, good, name)
+        if good:
+            _write(manifest, good, name)
+        else:
+            problems.insert(0, f"{folder}: none of its recordings can be used")
         yield Subset(
             name,
             manifest,
