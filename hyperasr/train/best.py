@@ -1,7 +1,7 @@
 """The best checkpoints of a run by WER on dev, and the mean of their weights."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,10 @@ class Best:
         self.folder, self.count = folder, count
         self.kept: list[Kept] = []
 
+    def go_on(self, kept: Iterable[Kept]) -> None:
+        """Take over those of a run that is resumed, without what somebody has deleted since."""
+        self.kept = [one for one in kept if (self.folder / one.name).is_dir()]
+
     def offer(self, found: Kept, save: Callable[[Path], None] | None) -> bool:
         """Keep a checkpoint if it is among the best; `save`, where this worker leads, writes it."""
         ranking = sorted([*(kept for kept in self.kept if kept.step != found.step), found])
@@ -46,14 +50,9 @@ class Best:
                 shutil.rmtree(path)
 
     def write_mean(self, folder: Path) -> None:
-        """Write a checkpoint whose weights are the means of those of the best that are there."""
-        average(self._folders(), folder)
+        """Write a checkpoint whose weights are the means of those of the best."""
+        average([self.folder / kept.name for kept in self.kept], folder)
 
     def write_first(self, folder: Path) -> None:
         """Write the best of them alone."""
-        average(self._folders()[:1], folder)
-
-    def _folders(self) -> list[Path]:
-        """Of the best, without those that somebody has deleted."""
-        folders = [self.folder / kept.name for kept in self.kept]
-        return [folder for folder in folders if folder.is_dir()] or folders
+        average([self.folder / self.kept[0].name], folder)

@@ -333,7 +333,7 @@ class Trainer:
 
     def _evaluate_mean(self, report: Callable[[Progress | Evaluation], None]) -> Evaluation:
         """WER of best/, the mean of several."""
-        if self.workers.leads:
+        if self.workers.leads:  # once more: best/ may be damaged, or one of the kept gone
             self.best.write_mean(self.folder / "best")
         self.workers.gather(None)  # the others wait until it is written
         encoder = load_checkpoint(self.folder / "best").encoder.to(self.device)
@@ -398,12 +398,13 @@ class Trainer:
 
     def _go_on(self, kept: Sequence[tuple[float, int]]) -> None:
         """See which weights are still the best."""
-        if self.config.average_best > 1:
-            self.best.kept = [Kept(*one) for one in kept]
-        gone = not (self.folder / "best").exists()
+        several = self.config.average_best > 1
+        if several:
+            self.best.go_on(Kept(*one) for one in kept)
+        gone = not (self.folder / "best").exists() or (several and kept and not self.best.kept)
         if gone or changed_settings(self.folder, self.config, ("dev",)):
             self.best.kept, self.best_wer = [], float("inf")  # other figures do not compare
-        if self.config.average_best > 1 and not self.best.kept and self.best_wer < float("inf"):
+        if several and not self.best.kept and self.best_wer < float("inf"):
             raise ConfigError(
                 f"{self.folder / 'best'} is of a run with average_best 1: set it back or choose "
                 "another folder"

@@ -30,17 +30,9 @@ LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoint", "best"
 SHOWN = 40
 """Characters of a setting that are told; paths may be long."""
-SIZES = frozenset(
-    (
-        "model",
-        "vocab_size",
-        "letters",
-        "init",
-        "phones",
-        "optimizer",
-        "ctc_weight",
-        "decoder_layers",
-    )
+SIZES = (
+    *("model", "vocab_size", "letters", "init", "phones", "optimizer"),
+    *("ctc_weight", "decoder_layers"),
 )
 """Settings that decide what a state holds."""
 _BROKEN = (

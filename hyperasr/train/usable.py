@@ -3,14 +3,12 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from hyperasr.decoder import FRAME_SECONDS
 from hyperasr.errors import ConfigError, ManifestError
 from hyperasr.manifest import Utterance
 from hyperasr.tokens import Tokens
 from hyperasr.train.config import TrainConfig
 from hyperasr.train.corpus import Corpus
-
-FRAME = 0.04
-"""Seconds of sound that the encoder makes a frame of."""
 
 
 def worth_reading(
@@ -34,7 +32,10 @@ def learnable(
     Raises ManifestError when there are none.
     """
     long = [u.duration > config.max_utterance for u in corpus.utterances]
-    hasty = [int(u.duration / FRAME) + 1 < frames(tokens.encode(u.text)) for u in corpus.utterances]
+    hasty = [
+        int(u.duration / FRAME_SECONDS) + 1 < frames(tokens.encode(u.text))
+        for u in corpus.utterances
+    ]
     kept = [index for index in range(len(long)) if not (long[index] or hasty[index])]
     example = corpus.utterances[hasty.index(True)].audio if any(hasty) else ""
     reasons = {
